@@ -1,0 +1,1 @@
+"""Zugvogel: live migration, quick migration and high availability for plain QEMU/KVM hosts."""

@@ -1,0 +1,148 @@
+"""Hosts: what the registry keeps of them, what they report, how they are judged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from zugvogel.domain.base import HostName, Mac, Model, Name
+from zugvogel.domain.vm import VmState
+
+
+class Role(StrEnum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class Verdict(StrEnum):
+    """Architecture, "Verdicts and what follows"."""
+
+    LIVE = "live"
+    PARTITIONED = "partitioned"
+    ISOLATED = "isolated"
+    STORAGE_LOST = "storage-lost"
+    FAILED = "failed"
+
+
+class Ports(Model):
+    """TCP ports of an agent; `heartbeat` is UDP. `migration_first` starts a range of 64."""
+
+    api: int = 7440
+    rpc: int = 7441
+    heartbeat: int = 7442
+    etcd_client: int = 7443
+    etcd_peer: int = 7444
+    migration_first: int = 7450
+
+
+class Host(Model):
+    """A member of the cluster as the registry keeps it. `ordinal` counts additions from 1."""
+
+    name: HostName
+    address: str
+    role: Role
+    ordinal: int
+    joined_at: str
+    ports: Ports = Ports()
+    migration_address: str = ""
+    """Address for the migration stream; empty: `address`."""
+
+
+class CpuFacts(Model):
+    """From /proc/cpuinfo. `flags` in the kernel's spelling (sse4_2, avx2 ...)."""
+
+    vendor: str
+    family: int
+    model: int
+    stepping: int
+    name: str
+    flags: frozenset[str]
+
+
+class BridgeFacts(Model):
+    name: str
+    mtu: int
+    is_vlan_aware: bool = False
+
+
+class HostFacts(Model):
+    """What changes rarely. `cores` are logical CPUs, `link_mbit` the speed of the link that carries
+    `address` (0: the driver does not tell)."""
+
+    cpu: CpuFacts
+    cores: int
+    memory_total_bytes: int
+    link_mbit: int = 0
+    bridges: tuple[BridgeFacts, ...] = ()
+    vlan_overrides: dict[str, int] = {}
+    """Lab only: network name -> VLAN this host claims to have, so that refusals can be tried."""
+    qemu_version: str = ""
+    accelerator: str = "tcg"
+    agent_version: str = ""
+
+
+class VmReport(Model):
+    """A vm whose QEMU process exists on the reporting host. An incoming migration is not reported as a
+    vm until it runs; its memory is in `HostReport.reserved_bytes`."""
+
+    name: Name
+    state: VmState
+    epoch: int
+    memory_bytes: int
+    cpus: int
+    macs: tuple[Mac, ...] = ()
+    addresses: tuple[str, ...] = ()
+    is_migrating: bool = False
+    cpu_model: str = ""
+
+
+class DatastoreReport(Model):
+    """`is_usable`: the last beat on it was written in time. Free and total are rounded to 64 MiB so
+    that the report does not change every second."""
+
+    name: Name
+    is_usable: bool
+    fs_type: str = ""
+    free_bytes: int = 0
+    total_bytes: int = 0
+    why: str = ""
+
+
+class HostReport(Model):
+    """What a host tells the primaries. Sent in full when it changed, else only its digest."""
+
+    host: HostName
+    boot_id: str
+    facts: HostFacts
+    vms: tuple[VmReport, ...] = ()
+    datastores: tuple[DatastoreReport, ...] = ()
+    reserved_bytes: int = 0
+    reserved_cpus: int = 0
+
+
+class Heartbeat(Model):
+    """One UDP datagram, every second, host to primary (P3). `beats`: datastore -> beat counter.
+    `hears`: hosts from which this one got a heartbeat within the last 3 intervals."""
+
+    host: HostName
+    boot_id: str
+    sequence: int
+    digest: str
+    load1: float = 0.0
+    memory_available_bytes: int = 0
+    beats: dict[str, int] = {}
+    hears: tuple[HostName, ...] = ()
+    report: HostReport | None = None
+
+
+class HostStatus(Model):
+    """How the primaries see a host now; `why` is the evidence in a sentence.
+    Ages are seconds on the judge's own monotonic clock; None: never seen."""
+
+    host: Host
+    verdict: Verdict
+    why: str
+    heartbeat_age_s: float | None = None
+    beat_ages_s: dict[str, float] = {}
+    load1: float = 0.0
+    memory_available_bytes: int = 0
+    report: HostReport | None = None

@@ -1,0 +1,40 @@
+"""The vm lease: who may run a vm. The mechanism is in the architecture, "The VM folder and the VM lease"."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from zugvogel.domain.base import HostName, Model, Name
+
+KEPT_EPOCHS = 64
+
+
+class LeaseState(StrEnum):
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    RELEASED = "released"
+
+
+class Holder(Model):
+    """`boot_id` is made by the agent's host at boot (kernel boot id + agent state id)."""
+
+    host: HostName
+    boot_id: str
+
+
+class Lease(Model):
+    """Contents of ``lease.<epoch>``. Written once, complete, by link(2); never changed.
+
+    The highest epoch is the truth. `heir` is set only while a live migration runs: the host that may
+    claim `epoch + 1` once it has been given the word. `why` tells people the cause of this claim.
+    `written_at` is for people only; no decision reads it.
+    """
+
+    vm: Name
+    epoch: int
+    state: LeaseState
+    holder: Holder | None
+    heir: HostName | None = None
+    migration_id: str = ""
+    why: str = ""
+    written_at: str = ""

@@ -1,0 +1,164 @@
+"""QEMU as services see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from zugvogel.domain.migration import MigrationSample
+from zugvogel.domain.vm import VmDefinition
+
+
+class MachineStatus(StrEnum):
+    """QMP's RunState, the part we tell apart; see `query-status` in QEMU's documentation."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    PRELAUNCH = "prelaunch"
+    INMIGRATE = "inmigrate"
+    FINISH_MIGRATE = "finish-migrate"
+    POSTMIGRATE = "postmigrate"
+    IO_ERROR = "io-error"
+    SHUTDOWN = "shutdown"
+    GUEST_PANICKED = "guest-panicked"
+    INTERNAL_ERROR = "internal-error"
+    WATCHDOG = "watchdog"
+    SUSPENDED = "suspended"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class NicSpec:
+    """A NIC as built on this host: the tap is made by the network port, in `bridge` (with `vlan` 0: untagged)."""
+
+    mac: str
+    bridge: str
+    vlan: int = 0
+    mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """All that is needed to start QEMU for one vm on this host. `folder` is the vm's folder as this host
+    mounts it. `incoming`: start stopped and wait for a migration (`-S -incoming defer`).
+    `tags` are kept with the process (``spawn.json``) and come back on adoption: epoch, migration id ..."""
+
+    definition: VmDefinition
+    folder: Path
+    nics: tuple[NicSpec, ...]
+    incoming: bool = False
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEvent:
+    """`name` as QMP spells it (STOP, RESUME, SHUTDOWN, MIGRATION, MIGRATION_PASS ...), plus ``EXITED`` with
+    ``{"returncode": int | None, "why": str}`` as the last one. `at` is this host's Clock.monotonic() when
+    the agent received it."""
+
+    name: str
+    data: dict[str, Any]
+    at: float
+
+
+class Machine(Protocol):
+    """One QEMU process on this host. After EXITED every method raises `Unreachable`."""
+
+    @property
+    def vm(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def tags(self) -> dict[str, Any]: ...
+    @property
+    def is_alive(self) -> bool: ...
+    @property
+    def serial_socket(self) -> Path: ...
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """In the order of the definition's NICs."""
+
+    def events(self) -> AsyncIterator[MachineEvent]:
+        """Events from now on; many readers may listen; ends after EXITED. Registration happens at the
+        call, not at the first `anext`."""
+
+    async def set_tags(self, **tags: Any) -> None:
+        """Change tags durably (atomic rename of spawn.json on this host)."""
+
+    async def status(self) -> MachineStatus: ...
+    async def cont(self) -> None: ...
+    async def stop(self) -> None:
+        """Stop the vCPUs."""
+
+    async def powerdown(self) -> None:
+        """ACPI power button."""
+
+    async def reset(self) -> None: ...
+    async def quit(self) -> None:
+        """End the process in order; SIGKILL after a short deadline. Returns when it is reaped/gone."""
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when the process is gone (its image locks and taps with it)."""
+
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Any QMP command. Raises `ProcedureFailed` with QEMU's own text."""
+
+    # live migration
+    async def migration_capabilities(self) -> set[str]:
+        """Names this QEMU offers in query-migrate-capabilities."""
+
+    async def set_migration(self, capabilities: dict[str, bool], parameters: dict[str, Any]) -> None: ...
+    async def listen(self, address: str, port: int) -> None:
+        """`migrate-incoming tcp:address:port`."""
+
+    async def migrate_to(self, address: str, port: int) -> None:
+        """Returns as soon as QEMU has taken the order."""
+
+    async def migration(self) -> MigrationSample:
+        """query-migrate."""
+
+    async def cancel_migration(self) -> None:
+        """migrate_cancel; a yank follows if the stream does not let go within 2 s."""
+
+    async def continue_switchover(self) -> None:
+        """migrate-continue from pre-switchover."""
+
+    async def announce(self) -> None:
+        """announce-self: RARP frames for every NIC (L10), 5 rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsCredentials:
+    """Directory with ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem, client-key.pem readable by
+    QEMU's user."""
+
+    directory: Path
+
+
+class Hypervisor(Protocol):
+    @property
+    def version(self) -> str:
+        """ "10.0.2"."""
+
+    @property
+    def accelerator(self) -> str:
+        """ "kvm" only where it is proven to work, else "tcg"."""
+
+    @property
+    def default_machine(self) -> str:
+        """Newest versioned q35 machine type that every QEMU >= 7.2 of the cluster has: "pc-q35-7.2"."""
+
+    async def spawn(self, spec: MachineSpec) -> Machine:
+        """Start QEMU as the unprivileged user, sandboxed; returns when QMP answers. Not running guest code
+        yet: the machine is in `prelaunch` (or waits for `listen`); `cont` starts it. Raises
+        `ProcedureFailed` with the last lines QEMU wrote, leaving nothing behind."""
+
+    async def adopt(self) -> list[Machine]:
+        """QEMU processes of ours that outlived an earlier agent: reconnected. Run directories whose process
+        is gone are cleaned up and not returned."""
+
+    def log(self, vm: str, lines: int = 200) -> dict[str, str]:
+        """Last lines of this host's logs of the vm: "qemu" and "serial"."""

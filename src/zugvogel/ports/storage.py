@@ -1,0 +1,121 @@
+"""Datastores as services see them: VM folders, leases, beats, the sharing proof.
+
+All paths are made inside the adapter from validated names. Every call has a deadline: a hung datastore
+raises `DeadlineExceeded` (and says nothing about whether the operation happened), an error `StorageError`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from zugvogel.domain.datastore import Beat, Datastore, FileSystem
+from zugvogel.domain.host import DatastoreReport
+from zugvogel.domain.lease import Lease
+from zugvogel.domain.vm import VmDefinition
+
+
+class LeaseStore(Protocol):
+    """Leases of the vms on one datastore; also of ``.zugvogel/roles/active-primary``."""
+
+    async def read(self, vm: str) -> Lease | None:
+        """The lease with the highest epoch found, or None where there never was one. A listing never
+        proves that no higher epoch exists: only `claim` decides."""
+
+    async def claim(self, lease: Lease) -> Lease:
+        """Link ``lease.<lease.epoch>``, complete and durable. Raises `LeaseTaken` when that epoch (or a
+        higher one) exists and is not byte for byte this claim. Prunes epochs older than
+        `lease.epoch - KEPT_EPOCHS`. The caller passes judged epoch + 1, never more."""
+
+
+class VmFolders(Protocol):
+    """VM folders of one datastore."""
+
+    async def list(self) -> list[str]:
+        """Names of folders that hold a vm.toml."""
+
+    async def create(self, definition: VmDefinition) -> None:
+        """Make folder and vm.toml, durable. Raises `AlreadyExists`."""
+
+    async def read(self, vm: str) -> VmDefinition:
+        """Raises `NotFound`, or `InvalidInput` naming the line that is wrong."""
+
+    async def write(self, definition: VmDefinition) -> None:
+        """Replace vm.toml atomically and durably."""
+
+    async def delete(self, vm: str) -> None:
+        """Remove the folder and all in it (files this product knows; anything foreign is kept, and the
+        error says what)."""
+
+    async def create_disk(self, vm: str, file: str, format: str, size_bytes: int) -> None: ...
+
+    async def import_image(self, vm: str, file: str, image: Path, size_bytes: int) -> str:
+        """Copy `image` (raw or qcow2, recognised by content, never by header trust alone) as disk `file`,
+        grown to `size_bytes` if larger. Returns its format. Raises `Refused` for images with a backing file."""
+
+    async def copy_in(self, vm: str, file: str, source: Path) -> None:
+        """Copy a plain file (kernel, initrd, seed) into the folder."""
+
+    async def write_note(self, vm: str, name: str, data: bytes) -> None:
+        """Write a small file of ours (procedure record, word) atomically and durably."""
+
+    async def read_note(self, vm: str, name: str) -> bytes | None: ...
+
+    async def list_notes(self, vm: str, prefix: str) -> list[str]: ...
+
+    async def delete_note(self, vm: str, name: str) -> None: ...
+
+    def path(self, vm: str, file: str = "") -> Path:
+        """Absolute path on this host, for QEMU."""
+
+
+class Beats(Protocol):
+    """Host beats on one datastore."""
+
+    async def write(self, beat: Beat) -> None:
+        """Direct, synchronous I/O past the client's cache."""
+
+    async def read_all(self) -> dict[str, Beat]:
+        """host -> its beat as it stands on the datastore now, past this client's cache. Torn or foreign
+        files are left out."""
+
+
+class MountedDatastore(Protocol):
+    """One datastore on this host."""
+
+    @property
+    def datastore(self) -> Datastore: ...
+    @property
+    def leases(self) -> LeaseStore: ...
+    @property
+    def folders(self) -> VmFolders: ...
+    @property
+    def beats(self) -> Beats: ...
+
+    async def report(self) -> DatastoreReport: ...
+
+
+class Datastores(Protocol):
+    """All datastores as this host reaches them."""
+
+    async def recognise(self, path: str) -> FileSystem:
+        """The file system under `path` on this host. Raises `Refused` when it is no directory."""
+
+    async def write_probe(self, path: str, nonce: str, host: str) -> None:
+        """First half of the sharing proof: ``<path>/.zugvogel/probe/<nonce>.<host>``."""
+
+    async def read_probes(self, path: str, nonce: str) -> set[str]:
+        """Second half: the hosts whose probe with `nonce` this host sees."""
+
+    async def clear_probes(self, path: str, nonce: str) -> None: ...
+
+    async def initialise(self, datastore: Datastore) -> None:
+        """Make ``.zugvogel`` with the id; refuses a datastore that carries another id (a foreign cluster's)."""
+
+    def open(self, datastore: Datastore) -> MountedDatastore:
+        """Does no I/O; a wrong or absent mount shows in `report()` and as StorageError."""
+
+    async def find_image(self, datastore: Datastore, image: str) -> dict[str, Path]:
+        """An image by name from ``<path>/.zugvogel/images/<image>/`` or a file by absolute path.
+        Keys: "disk" and/or "kernel", "initrd"; and "append" (a file with the kernel command line).
+        Raises `NotFound` listing what there is."""
