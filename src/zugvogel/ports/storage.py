@@ -31,7 +31,7 @@ class LeaseStore(Protocol):
 class VmFolders(Protocol):
     """VM folders of one datastore."""
 
-    async def list(self) -> list[str]:
+    async def names(self) -> list[str]:
         """Names of folders that hold a vm.toml."""
 
     async def create(self, definition: VmDefinition) -> None:

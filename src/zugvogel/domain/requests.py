@@ -1,0 +1,115 @@
+"""What users may ask for, as the API takes it. Defaults are filled in by the services, not here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from zugvogel.domain.base import HostName, Name, StrictModel
+from zugvogel.domain.cluster import Access
+from zugvogel.domain.migration import MigrationOptions
+
+
+class NewDisk(StrictModel):
+    size_bytes: int = Field(gt=0)
+    format: Literal["raw", "qcow2"] = "qcow2"
+
+
+class CreateVm(StrictModel):
+    """`datastore` and `networks` None: the only one there is. `networks` (): no NIC.
+    `image`: a name from the datastore's images or an absolute path on the host that serves the request;
+    so are `kernel`, `initrd`, `cloud_init` (a NoCloud user-data file; it becomes a seed image).
+    `mac` for the first NIC; empty: a new one."""
+
+    name: Name
+    memory_bytes: int = Field(ge=16 * 1024**2)
+    cpus: int = Field(ge=1, le=512)
+    datastore: Name | None = None
+    networks: tuple[Name, ...] | None = None
+    disks: tuple[NewDisk, ...] = ()
+    image: str = ""
+    kernel: str = ""
+    initrd: str = ""
+    append: str = Field(default="", max_length=1024)
+    cloud_init: str = ""
+    cpu_model: str = ""
+    mac: str = ""
+    description: str = Field(default="", max_length=500)
+
+
+class ChangeVm(StrictModel):
+    """None: unchanged. Memory, cpus and cpu_model of a running vm change at its next start."""
+
+    memory_bytes: int | None = Field(default=None, ge=16 * 1024**2)
+    cpus: int | None = Field(default=None, ge=1, le=512)
+    cpu_model: str | None = None
+    append: str | None = Field(default=None, max_length=1024)
+    description: str | None = Field(default=None, max_length=500)
+    add_disks: tuple[NewDisk, ...] = ()
+    add_networks: tuple[Name, ...] = ()
+
+
+class StartVm(StrictModel):
+    """`host` None: placement chooses."""
+
+    host: HostName | None = None
+
+
+class StopVm(StrictModel):
+    """`timeout_s` 0: the setting vm.stoptimeout."""
+
+    timeout_s: int = Field(default=0, ge=0, le=3600)
+
+
+class MigrateVm(StrictModel):
+    mode: Literal["live"] = "live"
+    target: HostName | None = None
+    options: MigrationOptions = MigrationOptions()
+
+
+class RegisterVm(StrictModel):
+    name: Name
+    datastore: Name | None = None
+
+
+class AddDatastore(StrictModel):
+    name: Name
+    path: str
+    is_local_allowed: bool = False
+
+
+class AddNetwork(StrictModel):
+    """`hosts` (): every host. Adding a name again with other hosts adds their bridge; VLAN and MTU must agree."""
+
+    name: Name
+    bridge: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$")
+    vlan: int = Field(default=0, ge=0, le=4094)
+    mtu: int = Field(default=0, ge=0, le=65535)
+    hosts: tuple[HostName, ...] = ()
+
+
+class NewToken(StrictModel):
+    access: Access
+    description: str = ""
+
+
+class JoinRequest(StrictModel):
+    """From `zv host join`: one-time token, name and address of the new host, its CSR (PEM)."""
+
+    token: str
+    name: HostName
+    address: str
+    csr_pem: str
+
+
+class JoinAnswer(StrictModel):
+    """What the joined host writes to disk. `ca_key_pem` only for primaries. `hosts`: JSON of all Host records."""
+
+    cluster_name: str
+    host_json: str
+    hosts_json: tuple[str, ...]
+    ca_pem: str
+    certificate_pem: str
+    heartbeat_key_hex: str
+    ca_key_pem: str = ""

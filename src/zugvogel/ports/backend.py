@@ -1,0 +1,138 @@
+"""What the product can do, as the API sees it: one method an operation.
+
+Implemented by `zugvogel.services.operations` on every agent. Whichever agent is asked, the answer is the
+same: the implementation forwards to the host that must do the work. All raise `ZugvogelError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from zugvogel.domain.cluster import Access, Cluster, Token
+from zugvogel.domain.datastore import Datastore
+from zugvogel.domain.host import DatastoreReport, Host, HostStatus
+from zugvogel.domain.migration import MigrationPlan
+from zugvogel.domain.network import Network
+from zugvogel.domain.requests import (
+    AddDatastore,
+    AddNetwork,
+    ChangeVm,
+    CreateVm,
+    JoinAnswer,
+    JoinRequest,
+    MigrateVm,
+    NewToken,
+    RegisterVm,
+    StartVm,
+    StopVm,
+)
+from zugvogel.domain.settings import Setting
+from zugvogel.domain.task import Event, Task
+from zugvogel.domain.vm import VmView
+
+
+class ByteStream(Protocol):
+    """A console: bytes both ways."""
+
+    async def read(self) -> bytes:
+        """Some bytes; empty at the end."""
+
+    async def write(self, data: bytes) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatastoreStatus:
+    datastore: Datastore
+    by_host: dict[str, DatastoreReport]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineStatus:
+    """`current` is set or computed; `candidates` are all named models with the hosts that lack what."""
+
+    current: str
+    is_set: bool
+    best: str
+    missing: dict[str, dict[str, tuple[str, ...]]]
+    """model -> host -> flags that host lacks; an empty inner dict: every host can run it."""
+    vendors: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue:
+    setting: Setting
+    value: int | str | bool
+
+
+class Backend(Protocol):
+    """Methods that return a Task start long work and return at once."""
+
+    async def authenticate(self, token: str) -> Access:
+        """Raises Forbidden."""
+
+    async def cluster(self) -> Cluster: ...
+    async def baseline(self) -> BaselineStatus: ...
+    async def set_baseline(self, model: str) -> BaselineStatus:
+        """ "auto" computes it anew. Refused where a host cannot run it, naming the flags."""
+
+    async def hosts(self) -> list[HostStatus]: ...
+    async def host(self, name: str) -> HostStatus: ...
+    async def local_host(self) -> Host: ...
+    async def remove_host(self, name: str) -> None:
+        """Refused while the host is live or holds vm leases."""
+
+    async def new_join_token(self) -> str:
+        """``<id>.<secret>.<CA fingerprint>``, valid once, one hour."""
+
+    async def join(self, request: JoinRequest) -> JoinAnswer: ...
+
+    async def tokens(self) -> list[Token]: ...
+    async def new_token(self, request: NewToken) -> tuple[Token, str]:
+        """The token's text ``<id>.<secret>`` is shown only here."""
+
+    async def revoke_token(self, token_id: str) -> None: ...
+
+    async def settings(self) -> list[SettingValue]: ...
+    async def set_setting(self, name: str, value: int | str | bool) -> SettingValue: ...
+
+    async def datastores(self) -> list[DatastoreStatus]: ...
+    async def add_datastore(self, request: AddDatastore) -> Task:
+        """Report: ``{"datastore": ..., "kind": ..., "hosts": {host: "sees all" | cause}}``."""
+
+    async def remove_datastore(self, name: str) -> None: ...
+    async def networks(self) -> list[Network]: ...
+    async def add_network(self, request: AddNetwork) -> Network: ...
+    async def remove_network(self, name: str) -> None: ...
+
+    async def vms(self) -> list[VmView]: ...
+    async def vm(self, name: str) -> VmView: ...
+    async def create_vm(self, request: CreateVm) -> Task: ...
+    async def change_vm(self, name: str, request: ChangeVm) -> VmView: ...
+    async def delete_vm(self, name: str) -> Task: ...
+    async def register_vm(self, request: RegisterVm) -> VmView: ...
+    async def unregister_vm(self, name: str) -> None: ...
+    async def start_vm(self, name: str, request: StartVm) -> Task: ...
+    async def stop_vm(self, name: str, request: StopVm) -> Task: ...
+    async def kill_vm(self, name: str) -> Task: ...
+    async def reset_vm(self, name: str) -> None: ...
+    async def vm_log(self, name: str, lines: int) -> dict[str, str]:
+        """ "qemu" and "serial" of the host that runs it or ran it last."""
+
+    async def console(self, name: str) -> ByteStream: ...
+    async def plan_migration(self, name: str, request: MigrateVm) -> MigrationPlan: ...
+    async def migrate_vm(self, name: str, request: MigrateVm) -> Task:
+        """Progress detail: MigrationProgress; report: MigrationReport. A refused plan raises Refused with
+        all findings in the cause and starts nothing."""
+
+    async def tasks(self) -> list[Task]: ...
+    async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
+        """Waits up to `wait_s` for a version above `since`, then answers what there is."""
+
+    async def cancel_task(self, task_id: str) -> Task: ...
+    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
+        """Oldest first; with `after` those newer than that id, else the newest `limit`."""
+
+    async def health(self) -> dict[str, Any]:
+        """This agent's own state; needs no token."""
