@@ -186,7 +186,8 @@ class IncomingRequest(Model):
     capabilities: tuple[str, ...]
     channels: int
     is_encrypted: bool
-    cpu_model: str
+    addresses: dict[str, tuple[str, ...]] = {}
+    """MAC -> IPv4 addresses the source learned, so that the target can tell them at once."""
 
 
 class IncomingReady(Model):

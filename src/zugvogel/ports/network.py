@@ -29,3 +29,9 @@ class HostNetwork(Protocol):
 
     def learned_addresses(self, mac: str) -> tuple[str, ...]:
         """IPv4 addresses that `mac` claimed in ARP frames on this host's taps, latest first."""
+
+    def teach(self, mac: str, addresses: tuple[str, ...]) -> None:
+        """What another host learned of a vm that moves here."""
+
+    def start_learning(self) -> None:
+        """From here on addresses are learned; needs the running loop."""

@@ -49,12 +49,15 @@ class VmFolders(Protocol):
 
     async def create_disk(self, vm: str, file: str, format: str, size_bytes: int) -> None: ...
 
-    async def import_image(self, vm: str, file: str, image: Path, size_bytes: int) -> str:
+    async def import_image(self, vm: str, file: str, image: Path, size_bytes: int) -> tuple[str, int]:
         """Copy `image` (raw or qcow2, recognised by content, never by header trust alone) as disk `file`,
-        grown to `size_bytes` if larger. Returns its format. Raises `Refused` for images with a backing file."""
+        grown to `size_bytes` if larger. Returns its format and size. Raises `Refused` for images with a backing file."""
 
     async def copy_in(self, vm: str, file: str, source: Path) -> None:
         """Copy a plain file (kernel, initrd, seed) into the folder."""
+
+    async def make_seed(self, vm: str, user_data: Path) -> str:
+        """A NoCloud seed image in the folder, made of `user_data`. Returns its file name."""
 
     async def write_note(self, vm: str, name: str, data: bytes) -> None:
         """Write a small file of ours (procedure record, word) atomically and durably."""

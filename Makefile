@@ -1,0 +1,44 @@
+# Zugvogel: `make` alone lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+# The lab makes network namespaces and mounts, so what touches it runs as root.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+PYTEST_ARGS ?=
+
+.PHONY: help setup check test demo bench clean lock format
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: ## system packages, .venv and the lab guest (again: a check that takes a second)
+	@scripts/setup
+
+check: setup ## lint, format, types, import contracts, no machine's paths or addresses in the tree
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PYTHON) scripts/check_tree.py
+
+test: check ## check, then the whole suite: real QEMU, real etcd, the lab
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 $(PYTEST_ARGS)
+
+demo: setup ## a cluster in the lab, a VM that moves under a running ping
+	$(AS_ROOT) .venv/bin/zv demo
+
+bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in bench/results
+	$(AS_ROOT) $(PYTHON) -m bench
+
+clean: ## take the lab down and remove caches (.venv stays)
+	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi
+	$(AS_ROOT) rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	$(AS_ROOT) find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: ## pin requirements/*.txt anew from pyproject.toml (UPGRADE=1: take newer releases)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
+
+format: ## let ruff format and fix what it can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .

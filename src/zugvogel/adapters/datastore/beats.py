@@ -1,0 +1,61 @@
+"""Host beats: one block a host in ``.zugvogel/hosts/<host>``, written and read past the page cache."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from zugvogel.adapters.datastore import layout
+from zugvogel.adapters.datastore.deadline import Deadlines
+from zugvogel.adapters.datastore.direct_io import BLOCK_BYTES, read_uncached, write_block
+from zugvogel.adapters.datastore.sealed import seal, unseal
+from zugvogel.domain.datastore import Beat, Datastore
+
+
+class FileBeats:
+    """Has threads of its own, so that hung work on the datastore does not take a beat's place.
+    `last_good_s`: CLOCK_BOOTTIME of the start of the last good write, None before the first."""
+
+    def __init__(self, datastore: Datastore, deadlines: Deadlines) -> None:
+        self._datastore = datastore
+        self._folder = layout.own(datastore.path) / "hosts"
+        self._deadlines = deadlines
+        self.last_good_s: float | None = None
+        self.allowed_age_s = 9.0
+
+    async def write(self, beat: Beat) -> None:
+        data = seal(beat.model_dump_json().encode())
+        path = self._folder / layout.checked_host(beat.host)
+        started_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        await self._deadlines.run("writing the beat", lambda: self._write(path, data))
+        self.last_good_s = started_s
+        self.allowed_age_s = 0.6 * beat.detection_time_ms / 1000
+
+    async def read_all(self) -> dict[str, Beat]:
+        return await self._deadlines.run("reading the beats", self._read_all)
+
+    def is_fresh(self) -> bool | None:
+        """A beat was written within the time after which the guard freezes. None: none was written yet."""
+        if self.last_good_s is None:
+            return None
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.last_good_s < self.allowed_age_s
+
+    def _write(self, path: Path, data: bytes) -> None:
+        layout.require_id(self._datastore)
+        write_block(path, data)
+
+    def _read_all(self) -> dict[str, Beat]:
+        layout.require_id(self._datastore)
+        beats = (_beat(self._folder / name) for name in sorted(layout.names_in(self._folder)))
+        return {beat.host: beat for beat in beats if beat is not None}
+
+
+def _beat(path: Path) -> Beat | None:
+    try:
+        body = unseal(read_uncached(path, BLOCK_BYTES))
+        beat = Beat.model_validate_json(body) if body is not None else None
+    except (ValidationError, FileNotFoundError, IsADirectoryError):
+        return None
+    return beat if beat is not None and beat.host == path.name else None

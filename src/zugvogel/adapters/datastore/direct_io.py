@@ -1,0 +1,64 @@
+"""Reads and writes past the page cache of this host.
+
+O_DIRECT asks for aligned memory: anonymous mmap gives it. Where a file system refuses O_DIRECT (EINVAL on
+open or on the first transfer: tmpfs before Linux 6.6, some FUSE), O_SYNC with dropped pages takes its place; a
+network client revalidates then by its close-to-open rule, since every call opens the file anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+
+BLOCK_BYTES = 4096
+_UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP}
+
+
+def write_block(path: Path, data: bytes) -> None:
+    """Write `data`, padded with NUL to one block, at the start of `path`; durable when this returns.
+    Makes the file (mode 0644), not its folder."""
+    if len(data) > BLOCK_BYTES:
+        raise ValueError(f"{len(data)} bytes do not fit a block of {BLOCK_BYTES}")
+    with mmap.mmap(-1, BLOCK_BYTES) as block:
+        block.write(data)
+        try:
+            _write(path, block, os.O_DIRECT | os.O_DSYNC)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            _write(path, block, os.O_SYNC)
+
+
+def read_uncached(path: Path, limit: int = 16 * BLOCK_BYTES) -> bytes:
+    """The first `limit` bytes (a multiple of a block) of `path` as the storage has them now."""
+    with mmap.mmap(-1, limit) as buffer:
+        try:
+            count = _read(path, buffer, os.O_DIRECT)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            count = _read(path, buffer, 0)
+        return buffer[:count]
+
+
+def _write(path: Path, block: mmap.mmap, flags: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o644)
+    try:
+        if os.pwrite(fd, block, 0) != len(block):
+            raise OSError(errno.EIO, "short write", str(path))
+        if not flags & os.O_DIRECT:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path, buffer: mmap.mmap, flags: int) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        if not flags & os.O_DIRECT:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.preadv(fd, [buffer], 0)
+    finally:
+        os.close(fd)

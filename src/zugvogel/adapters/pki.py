@@ -1,0 +1,194 @@
+"""The cluster's certificates: one CA, one certificate a host, and the directory QEMU's TLS reads.
+
+EC P-256, SHA-256. A host's certificate is good for server and client use (etcd's gateway needs both) and
+names the host and its address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from zugvogel.errors import InvalidInput
+
+CA_YEARS, HOST_YEARS = 20, 10
+_BACKDATE = timedelta(days=1)
+"""Hosts' clocks may differ; a certificate made now must be valid on all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """Paths of a host's key material."""
+
+    directory: Path
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.directory / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """Primaries only."""
+        return self.directory / "ca.key"
+
+    @property
+    def host_certificate(self) -> Path:
+        return self.directory / "host.crt"
+
+    @property
+    def host_key(self) -> Path:
+        return self.directory / "host.key"
+
+    @property
+    def heartbeat_key(self) -> Path:
+        return self.directory / "heartbeat.key"
+
+    @property
+    def qemu_directory(self) -> Path:
+        return self.directory / "qemu"
+
+    def provide_qemu(self, uid: int, gid: int) -> None:
+        """QEMU's own copies under its file names, readable by its user."""
+        self.directory.parent.chmod(0o711)
+        self.directory.chmod(0o711)
+        self.qemu_directory.mkdir(exist_ok=True)
+        os.chown(self.qemu_directory, uid, gid)
+        self.qemu_directory.chmod(0o700)
+        certificate, key = self.host_certificate.read_bytes(), self.host_key.read_bytes()
+        for name, data in {
+            "ca-cert.pem": self.ca_certificate.read_bytes(),
+            "server-cert.pem": certificate,
+            "server-key.pem": key,
+            "client-cert.pem": certificate,
+            "client-key.pem": key,
+        }.items():
+            write_secret(self.qemu_directory / name, data)
+            os.chown(self.qemu_directory / name, uid, gid)
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Atomically, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def new_ca(cluster: str) -> tuple[bytes, bytes]:
+    """(certificate, key), PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"zugvogel cluster {cluster}")])
+    public = key.public_key()
+    certificate = (
+        _builder(name, name, public, CA_YEARS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+
+
+def new_request(host: str) -> tuple[bytes, bytes]:
+    """(signing request, key), PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+
+
+def sign(request_pem: bytes, host: str, address: str, ca_pem: bytes, ca_key_pem: bytes) -> bytes:
+    """The host's certificate. Names come from the cluster's word, never from the request itself.
+    Raises InvalidInput."""
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        if not request.is_signature_valid:
+            raise ValueError("its signature is wrong")
+        own_address = ipaddress.ip_address(address)
+    except ValueError as error:
+        raise InvalidInput(f"the signing request of {host} cannot be used: {error}") from error
+    ca = x509.load_pem_x509_certificate(ca_pem)
+    ca_key = serialization.load_pem_private_key(ca_key_pem, None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    public = request.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    names = x509.SubjectAlternativeName(
+        [
+            x509.DNSName(host),
+            x509.DNSName("localhost"),
+            x509.IPAddress(own_address),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        ]
+    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate = (
+        _builder(subject, ca.subject, public, HOST_YEARS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(names, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def fingerprint(certificate_pem: bytes) -> str:
+    """SHA-256 of the certificate, hex."""
+    try:
+        der = x509.load_pem_x509_certificate(certificate_pem).public_bytes(serialization.Encoding.DER)
+    except ValueError as error:
+        raise InvalidInput(f"no certificate: {error}") from error
+    return hashlib.sha256(der).hexdigest()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, years: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + timedelta(days=365 * years))
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=not sign_certificates,
+        data_encipherment=False,
+        key_agreement=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,149 @@
+"""QEMU's argument list for a vm: a pure function of what is wanted and of what this host has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zugvogel.core.cpu import qemu_cpu_argument
+from zugvogel.domain.vm import Disk, VmDefinition
+from zugvogel.ports.hypervisor import MachineSpec
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+SPARE_PORTS = 2
+"""PCIe root ports kept free for devices added while the vm runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSide:
+    """`tap_fds`: one a NIC, in order. `tls_directory` None: no credentials."""
+
+    binary: str
+    accelerator: str
+    run_dir: Path
+    serial_log: Path
+    tap_fds: tuple[int, ...]
+    tls_directory: Path | None
+
+
+def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
+    """The whole argument list, binary first. The vCPUs never start by themselves (`-S`)."""
+    return [
+        host.binary,
+        *_base(spec.definition, host),
+        *_monitor(host.run_dir),
+        *_serial(host),
+        *_boot(spec.definition, spec.folder),
+        *_ports(spec.definition),
+        *_disks(spec.definition, spec.folder),
+        *_nics(spec, host.tap_fds),
+        *_tls(host.tls_directory),
+        *(("-incoming", "defer") if spec.incoming else ()),
+    ]
+
+
+def _base(vm: VmDefinition, host: HostSide) -> list[str]:
+    return [
+        *("-name", f"guest={vm.name},debug-threads=on"),
+        *("-uuid", vm.uuid),
+        "-nodefaults",
+        "-no-user-config",
+        *("-display", "none"),
+        *("-machine", f"{vm.machine},accel={host.accelerator},usb=off,vmport=off"),
+        *("-cpu", qemu_cpu_argument(vm.cpu_model, host.accelerator)),
+        *("-smp", str(vm.cpus)),
+        *("-m", f"{vm.memory_bytes >> 20}M"),
+        *("-msg", "timestamp=on"),
+        *("-rtc", "base=utc,driftfix=slew"),
+        "-S",
+        *("-sandbox", SANDBOX),
+    ]
+
+
+def _monitor(run_dir: Path) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=qmp0,path={run_dir}/qmp.sock,server=on,wait=off"),
+        *("-mon", "chardev=qmp0,mode=control"),
+    ]
+
+
+def _serial(host: HostSide) -> list[str]:
+    return [
+        "-chardev",
+        f"socket,id=serial0,path={host.run_dir}/serial.sock,server=on,wait=off,logfile={host.serial_log},logappend=on",
+        *("-device", "isa-serial,chardev=serial0"),
+        *("-device", "virtio-serial-pci,id=vser0"),
+        *("-chardev", f"socket,id=agent0,path={host.run_dir}/guest-agent.sock,server=on,wait=off"),
+        *("-device", "virtserialport,bus=vser0.0,chardev=agent0,name=org.qemu.guest_agent.0"),
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng0"),
+    ]
+
+
+def _boot(vm: VmDefinition, folder: Path) -> list[str]:
+    if vm.boot is None:
+        return []
+    found = ["-kernel", str(folder / vm.boot.kernel)]
+    if vm.boot.initrd:
+        found += ["-initrd", str(folder / vm.boot.initrd)]
+    if vm.boot.append:
+        found += ["-append", vm.boot.append]
+    return found
+
+
+def _ports(vm: VmDefinition) -> list[str]:
+    count = SPARE_PORTS if "q35" in vm.machine else 0
+    return [
+        arg
+        for i in range(count)
+        for arg in ("-device", f"pcie-root-port,id=spare{i},chassis={i + 1},slot={i + 1}")
+    ]
+
+
+def _disks(vm: VmDefinition, folder: Path) -> list[str]:
+    found: list[str] = []
+    for number, disk in enumerate(vm.disks):
+        found += _disk(number, disk, folder)
+    if vm.cloud_init:
+        seed = Disk.model_construct(file=vm.cloud_init, format="raw", size_bytes=1, is_readonly=True, cache="none")
+        found += _disk(len(vm.disks), seed, folder)
+    return found
+
+
+def _disk(number: int, disk: Disk, folder: Path) -> list[str]:
+    """file -> raw filter node ``r<i>`` (its `file` can be replaced while the vm runs) -> ``disk<i>``."""
+    direct = disk.cache == "none"
+    readonly = "on" if disk.is_readonly else "off"
+    cache = f"cache.direct={'on' if direct else 'off'},cache.no-flush=off"
+    file = str(folder / disk.file).replace(",", ",,")
+    return [
+        "-blockdev",
+        f"driver=file,node-name=f{number},filename={file},locking={'off' if disk.is_readonly else 'on'},"
+        f"{cache},aio={'native' if direct else 'threads'},discard=unmap,read-only={readonly}",
+        "-blockdev",
+        f"driver=raw,node-name=r{number},file=f{number},{cache},discard=unmap,read-only={readonly}",
+        "-blockdev",
+        f"driver={disk.format},node-name=disk{number},file=r{number},{cache},discard=unmap,read-only={readonly}",
+        "-device",
+        f"virtio-blk-pci,id=vd{number},drive=disk{number},serial=zv-disk{number},"
+        f"write-cache={'off' if disk.cache == 'writethrough' else 'on'},"
+        f"werror=stop,rerror=stop{f',bootindex={number + 1}'}",
+    ]
+
+
+def _nics(spec: MachineSpec, tap_fds: tuple[int, ...]) -> list[str]:
+    found: list[str] = []
+    for number, (nic, fd) in enumerate(zip(spec.nics, tap_fds, strict=True)):
+        found += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
+        mtu = f",host_mtu={nic.mtu}" if nic.mtu else ""
+        found += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={nic.mac},romfile={mtu}"]
+    return found
+
+
+def _tls(directory: Path | None) -> list[str]:
+    if directory is None:
+        return []
+    return [
+        *("-object", f"tls-creds-x509,id=tls-server0,dir={directory},endpoint=server,verify-peer=yes"),
+        *("-object", f"tls-creds-x509,id=tls-client0,dir={directory},endpoint=client,verify-peer=yes"),
+    ]

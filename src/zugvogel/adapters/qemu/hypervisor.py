@@ -1,0 +1,199 @@
+"""Spawn QEMU as an unprivileged user, sandboxed, and find it again after a restart of the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from zugvogel.adapters.clock import SystemClock
+from zugvogel.adapters.qemu.accel import probe_accelerator
+from zugvogel.adapters.qemu.command_line import HostSide, arguments
+from zugvogel.adapters.qemu.process import Spawned, start_time
+from zugvogel.adapters.qemu.qmp_machine import QmpMachine
+from zugvogel.adapters.unix_user import UnixUser
+from zugvogel.errors import ProcedureFailed, Refused, Unreachable
+from zugvogel.ports.hypervisor import Machine, MachineSpec, NicSpec
+
+log = logging.getLogger(__name__)
+
+READY_S = 20.0
+DEFAULT_MACHINE = "pc-q35-7.2"
+
+
+class Taps(Protocol):
+    async def open(self, vm: str, number: int, nic: NicSpec) -> tuple[int, str]:
+        """(fd, name) of a tap that vanishes with its last user."""
+
+
+class QemuHypervisor:
+    """`run_dir` has one directory a running vm; `log_dir` one a vm that ever ran here."""
+
+    def __init__(
+        self,
+        *,
+        run_dir: Path,
+        log_dir: Path,
+        user: UnixUser,
+        network: Taps,
+        tls_directory: Path | None,
+        binary: str = "qemu-system-x86_64",
+    ) -> None:
+        self._run_dir = run_dir
+        self._log_dir = log_dir
+        self._user = user
+        self._taps = network
+        self._tls = tls_directory
+        self._binary = _find(binary)
+        self._clock = SystemClock()
+        self._version = _version_of(self._binary)
+        self._accelerator = probe_accelerator()
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def accelerator(self) -> str:
+        return self._accelerator
+
+    @property
+    def default_machine(self) -> str:
+        return DEFAULT_MACHINE
+
+    async def spawn(self, spec: MachineSpec) -> Machine:
+        vm = spec.definition.name
+        directory, logs = self._run_dir / vm, self._log_dir / vm
+        known = Spawned.load(directory)
+        if known is not None and known.is_alive:
+            raise Refused(f"a QEMU of {vm} is running on this host already", f"pid {known.pid}")
+        self._make_directories(directory, logs)
+        fds: list[int] = []
+        taps: list[str] = []
+        try:
+            for number, nic in enumerate(spec.nics):
+                fd, name = await self._taps.open(vm, number, nic)
+                fds.append(fd)
+                taps.append(name)
+            process = self._start(spec, directory, logs, tuple(fds))
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return await self._greet(process, spec, directory, logs, taps)
+
+    def _make_directories(self, directory: Path, logs: Path) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        for path in (directory, logs):
+            path.mkdir(parents=True, exist_ok=True)
+            os.chown(path, self._user.uid, self._user.gid)
+        directory.chmod(0o700)
+
+    def _start(
+        self, spec: MachineSpec, directory: Path, logs: Path, fds: tuple[int, ...]
+    ) -> subprocess.Popen[bytes]:
+        host = HostSide(
+            binary=self._binary,
+            accelerator=self._accelerator,
+            run_dir=directory,
+            serial_log=logs / "serial.log",
+            tap_fds=fds,
+            tls_directory=self._tls,
+        )
+        with (logs / "qemu.log").open("ab") as output:
+            return subprocess.Popen(
+                arguments(spec, host),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+                pass_fds=fds,
+                user=self._user.uid,
+                group=self._user.gid,
+                extra_groups=_kvm_groups(),
+                start_new_session=True,
+            )
+
+    async def _greet(
+        self, process: subprocess.Popen[bytes], spec: MachineSpec, directory: Path, logs: Path, taps: list[str]
+    ) -> Machine:
+        vm = spec.definition.name
+        process.returncode = 0  # reaped by our own watch, never by subprocess
+        start = start_time(process.pid)
+        if start is None:
+            raise self._failed(vm, directory, logs)
+        spawned = Spawned(vm, process.pid, start, taps, dict(spec.tags))
+        spawned.save(directory)
+        machine = QmpMachine(directory, spawned, self._clock)
+        try:
+            await machine.connect(READY_S)
+        except Unreachable as error:
+            await machine.kill()
+            raise self._failed(vm, directory, logs) from error
+        except BaseException:
+            await machine.kill()
+            raise
+        return machine
+
+    def _failed(self, vm: str, directory: Path, logs: Path) -> ProcedureFailed:
+        lines = [line for line in _tail(logs / "qemu.log", 5).splitlines() if line]
+        shutil.rmtree(directory, ignore_errors=True)
+        told = "; ".join(line.split(": ", 1)[-1] for line in lines[-3:]) or "it wrote nothing"
+        return ProcedureFailed(f"QEMU did not start {vm}: {told}", f"see: zv vm log {vm}")
+
+    async def adopt(self) -> list[Machine]:
+        found: list[Machine] = []
+        directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
+        for directory in directories:
+            spawned = Spawned.load(directory)
+            if spawned is None or not spawned.is_alive:
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
+            machine = QmpMachine(directory, spawned, self._clock)
+            try:
+                await machine.connect(READY_S)
+            except Unreachable as error:
+                log.error("%s: its QEMU (pid %d) does not answer: %s", spawned.vm, spawned.pid, error)
+                continue
+            found.append(machine)
+        return found
+
+    def log(self, vm: str, lines: int = 200) -> dict[str, str]:
+        return {name: _tail(self._log_dir / vm / f"{name}.log", lines) for name in ("qemu", "serial")}
+
+
+def _find(binary: str) -> str:
+    found = shutil.which(binary, path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
+    if found is None:
+        raise Refused(f"{binary} is not installed", "install the package qemu-system-x86")
+    return found
+
+
+def _version_of(binary: str) -> str:
+    out = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"version (\d+\.\d+(?:\.\d+)?)", out)
+    return match[1] if match else "0.0"
+
+
+def _kvm_groups() -> list[int]:
+    with contextlib.suppress(OSError):
+        return [Path("/dev/kvm").stat().st_gid]
+    return []
+
+
+def _tail(path: Path, lines: int) -> str:
+    """The last `lines` lines, at most 256 KiB."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - (256 << 10)))
+            return b"\n".join(file.read().splitlines()[-lines:]).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,98 @@
+"""A QEMU process of ours: found again by pid and start time, watched by pidfd, ended by signal.
+
+The process is no child in the strict sense: it outlives the agent that spawned it. ``spawn.json`` in its run
+directory is what a later agent knows of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SPAWN_FILE = "spawn.json"
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot at which `pid` started; None when there is no such process (or a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+@dataclass(slots=True)
+class Spawned:
+    """Contents of ``spawn.json``."""
+
+    vm: str
+    pid: int
+    start: int
+    taps: list[str]
+    tags: dict[str, Any]
+
+    def save(self, directory: Path) -> None:
+        data = {"vm": self.vm, "pid": self.pid, "start": self.start, "taps": self.taps, "tags": self.tags}
+        temporary = directory / f".{SPAWN_FILE}.{os.getpid()}"
+        temporary.write_text(json.dumps(data))
+        temporary.replace(directory / SPAWN_FILE)
+
+    @staticmethod
+    def load(directory: Path) -> Spawned | None:
+        """None where the file is missing or was never finished."""
+        try:
+            return Spawned(**json.loads((directory / SPAWN_FILE).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @property
+    def is_alive(self) -> bool:
+        return start_time(self.pid) == self.start
+
+
+class ProcessWatch:
+    """Calls `on_exit(how)` once, in the loop, when the process ends; reaps it if it is a child."""
+
+    def __init__(self, pid: int, on_exit: Callable[[str], None]) -> None:
+        self._pid = pid
+        self._on_exit = on_exit
+        self._fd = os.pidfd_open(pid)
+        self.ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._fd, self._ready)
+
+    def _ready(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        how = _how_it_ended(self._pid)
+        os.close(self._fd)
+        self._fd = -1
+        self.ended.set()
+        self._on_exit(how)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._fd, number)
+
+    async def wait(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), timeout_s)
+        return self.ended.is_set()
+
+
+def _how_it_ended(pid: int) -> str:
+    """In words; an adopted process is no child, so its status is not ours to know."""
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return "it ended"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"killed by signal {number} ({signal.Signals(number).name})"
+    return f"exited with status {os.waitstatus_to_exitcode(status)}"

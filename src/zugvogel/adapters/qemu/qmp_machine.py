@@ -1,0 +1,223 @@
+"""One QEMU process as `zugvogel.ports.hypervisor.Machine`: QMP in, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from zugvogel.adapters.qemu import migration
+from zugvogel.adapters.qemu.process import ProcessWatch, Spawned
+from zugvogel.domain.migration import MigrationSample
+from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.hypervisor import MachineEvent, MachineStatus
+
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+log = logging.getLogger(__name__)
+
+COMMAND_S = 20.0
+QUIT_S = 5.0
+
+
+class QmpMachine:
+    """Made by `QemuHypervisor`; `connect` before use."""
+
+    def __init__(self, directory: Path, spawned: Spawned, clock: Clock) -> None:
+        self._directory = directory
+        self._spawned = spawned
+        self._clock = clock
+        self._client = QMPClient(spawned.vm)
+        self._readers: set[asyncio.Queue[MachineEvent | None]] = set()
+        self._end: MachineEvent | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._watch = ProcessWatch(spawned.pid, self._exited)
+
+    # identity ------------------------------------------------------------------------------------
+
+    @property
+    def vm(self) -> str:
+        return self._spawned.vm
+
+    @property
+    def pid(self) -> int:
+        return self._spawned.pid
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        return dict(self._spawned.tags)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._watch.ended.is_set()
+
+    @property
+    def serial_socket(self) -> Path:
+        return self._directory / "serial.sock"
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return tuple(self._spawned.taps)
+
+    async def set_tags(self, **tags: Any) -> None:
+        self._spawned.tags = {**self._spawned.tags, **tags}
+        if self.is_alive:
+            self._spawned.save(self._directory)
+
+    # connection ----------------------------------------------------------------------------------
+
+    async def connect(self, timeout_s: float) -> None:
+        """Until QMP answers. Raises Unreachable when the process ends or the time is over."""
+        deadline = self._clock.monotonic() + timeout_s
+        while True:
+            if not self.is_alive:
+                raise Unreachable(f"QEMU of {self.vm} ended while it started")
+            try:
+                await self._client.connect(str(self._directory / "qmp.sock"))
+                break
+            except (QMPError, OSError) as error:
+                if self._clock.monotonic() > deadline:
+                    raise DeadlineExceeded(f"QEMU of {self.vm} does not answer on QMP: {error}") from error
+                await asyncio.sleep(0.005)
+        self._pump = asyncio.create_task(self._pump_events())
+
+    async def _pump_events(self) -> None:
+        async for message in self._client.events:
+            self._publish(
+                MachineEvent(str(message["event"]), dict(message.get("data", {})), self._clock.monotonic())
+            )
+
+    def _publish(self, event: MachineEvent) -> None:
+        for queue in self._readers:
+            queue.put_nowait(event)
+
+    def _exited(self, how: str) -> None:
+        asyncio.get_running_loop().create_task(self._finish(how))
+
+    async def _finish(self, how: str) -> None:
+        """Events that QEMU wrote before it ended come first, EXITED is the last one."""
+        await asyncio.sleep(0.02)
+        self._end = MachineEvent("EXITED", {"returncode": None, "why": how}, self._clock.monotonic())
+        self._publish(self._end)
+        if self._pump is not None:
+            self._pump.cancel()
+        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
+            await self._client.disconnect()
+        for queue in self._readers:
+            queue.put_nowait(None)
+        _remove_run_directory(self._directory, self._spawned)
+
+    def events(self) -> AsyncIterator[MachineEvent]:
+        queue: asyncio.Queue[MachineEvent | None] = asyncio.Queue()
+        if self._end is not None:
+            queue.put_nowait(self._end)
+            queue.put_nowait(None)
+        else:
+            self._readers.add(queue)
+        return self._iterate(queue)
+
+    async def _iterate(self, queue: asyncio.Queue[MachineEvent | None]) -> AsyncIterator[MachineEvent]:
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._readers.discard(queue)
+
+    # commands ------------------------------------------------------------------------------------
+
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        if not self.is_alive:
+            raise Unreachable(f"QEMU of {self.vm} has ended")
+        try:
+            return await asyncio.wait_for(self._client.execute(command, arguments), COMMAND_S)
+        except ExecuteError as error:
+            raise ProcedureFailed(f"QEMU of {self.vm} refused {command}: {error}") from error
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"QEMU of {self.vm} did not answer {command} within {COMMAND_S:.0f} s"
+            ) from error
+        except (QMPError, OSError, EOFError) as error:
+            raise Unreachable(f"QEMU of {self.vm} did not answer {command}: {error}") from error
+
+    async def status(self) -> MachineStatus:
+        text = (await self.execute("query-status"))["status"]
+        try:
+            return MachineStatus(text)
+        except ValueError:
+            return MachineStatus.OTHER
+
+    async def cont(self) -> None:
+        await self.execute("cont")
+
+    async def stop(self) -> None:
+        await self.execute("stop")
+
+    async def powerdown(self) -> None:
+        await self.execute("system_powerdown")
+
+    async def reset(self) -> None:
+        await self.execute("system_reset")
+
+    async def announce(self) -> None:
+        await self.execute("announce-self", {"initial": 50, "max": 350, "rounds": 5, "step": 100})
+
+    async def quit(self) -> None:
+        with contextlib.suppress(Unreachable, ProcedureFailed):
+            await asyncio.wait_for(self.execute("quit"), QUIT_S)
+        if not await self._watch.wait(QUIT_S):
+            await self.kill()
+
+    async def kill(self) -> None:
+        self._watch.signal(signal.SIGKILL)
+        while not await self._watch.wait(10.0):
+            log.error("%s: QEMU %d was killed but is not gone yet (hung storage?)", self.vm, self.pid)
+
+    # migration -----------------------------------------------------------------------------------
+
+    async def migration_capabilities(self) -> set[str]:
+        return {c["capability"] for c in await self.execute("query-migrate-capabilities")}
+
+    async def set_migration(self, capabilities: dict[str, bool], parameters: dict[str, Any]) -> None:
+        if capabilities:
+            wanted = [{"capability": name, "state": is_on} for name, is_on in capabilities.items()]
+            await self.execute("migrate-set-capabilities", {"capabilities": wanted})
+        if parameters:
+            await self.execute("migrate-set-parameters", parameters)
+
+    async def listen(self, address: str, port: int) -> None:
+        await self.execute("migrate-incoming", migration.channel(address, port))
+
+    async def migrate_to(self, address: str, port: int) -> None:
+        await self.execute("migrate", migration.channel(address, port))
+
+    async def migration(self) -> MigrationSample:
+        return migration.sample(await self.execute("query-migrate"))
+
+    async def cancel_migration(self) -> None:
+        await self.execute("migrate_cancel")
+        for _ in range(20):
+            if (await self.migration()).status not in {"cancelling", "active", "setup", "device"}:
+                return
+            await asyncio.sleep(0.1)
+        with contextlib.suppress(ProcedureFailed):
+            await self.execute("yank", {"instances": [{"type": "migration"}]})
+
+    async def continue_switchover(self) -> None:
+        await self.execute("migrate-continue", {"state": "pre-switchover"})
+
+
+def _remove_run_directory(directory: Path, spawned: Spawned) -> None:
+    """Only while it still belongs to that process: the vm may have been started again."""
+    known = Spawned.load(directory)
+    if known is not None and known.pid != spawned.pid:
+        return
+    for name in ("qmp.sock", "serial.sock", "guest-agent.sock", "spawn.json"):
+        (directory / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()

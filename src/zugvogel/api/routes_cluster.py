@@ -1,0 +1,112 @@
+"""Cluster, hosts, joining, tokens, settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
+from zugvogel.api.views import BaselineView, Done, HostView, JoinTokenView, SettingView, TokenView
+from zugvogel.domain.base import HOST_PATTERN
+from zugvogel.domain.cluster import Cluster
+from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
+
+router = APIRouter()
+
+HostPath = Annotated[str, Path(pattern=HOST_PATTERN)]
+IdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+
+
+class SetBaseline(BaseModel):
+    """`model` "auto": the best that every host can run."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
+
+class SetSetting(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    value: bool | int | Annotated[str, Field(max_length=200)]
+
+
+@router.get("/cluster", dependencies=[VIEWER], tags=["cluster"])
+async def cluster(backend: TheBackend) -> Cluster:
+    """The cluster's own record."""
+    return await backend.cluster()
+
+
+@router.get("/cluster/baseline", dependencies=[VIEWER], tags=["cluster"])
+async def baseline(backend: TheBackend) -> BaselineView:
+    """CPU model of the cluster and what stands against higher ones."""
+    return BaselineView.of(await backend.baseline())
+
+
+@router.put("/cluster/baseline", dependencies=[ADMIN], tags=["cluster"])
+async def set_baseline(request: SetBaseline, backend: TheBackend) -> BaselineView:
+    """Set the CPU model that new vms get."""
+    return BaselineView.of(await backend.set_baseline(request.model))
+
+
+@router.get("/hosts", dependencies=[VIEWER], tags=["hosts"])
+async def hosts(backend: TheBackend) -> list[HostView]:
+    """All hosts with their verdicts."""
+    return [HostView.of(status) for status in await backend.hosts()]
+
+
+@router.get("/hosts/{name}", dependencies=[VIEWER], tags=["hosts"])
+async def host(name: HostPath, backend: TheBackend) -> HostView:
+    """One host."""
+    return HostView.of(await backend.host(name))
+
+
+@router.delete("/hosts/{name}", dependencies=[ADMIN], tags=["hosts"])
+async def remove_host(name: HostPath, backend: TheBackend) -> Done:
+    """Forget a host that is gone for good."""
+    await backend.remove_host(name)
+    return Done()
+
+
+@router.post("/join-tokens", status_code=201, dependencies=[ADMIN], tags=["hosts"])
+async def new_join_token(backend: TheBackend) -> JoinTokenView:
+    """A one-time token for `zv host join`."""
+    return JoinTokenView(token=await backend.new_join_token())
+
+
+@router.post("/join", tags=["hosts"])
+async def join(request: JoinRequest, backend: TheBackend) -> JoinAnswer:
+    """Add a host. Needs no bearer token: the one-time token in the body is the right to join."""
+    return await backend.join(request)
+
+
+@router.get("/tokens", dependencies=[ADMIN], tags=["tokens"])
+async def tokens(backend: TheBackend) -> list[TokenView]:
+    """API tokens, without their secrets."""
+    return [TokenView.of(token) for token in await backend.tokens()]
+
+
+@router.post("/tokens", status_code=201, dependencies=[ADMIN], tags=["tokens"])
+async def new_token(request: NewToken, backend: TheBackend) -> TokenView:
+    """Make a token. Its text is shown only in this answer."""
+    token, text = await backend.new_token(request)
+    return TokenView.of(token, text)
+
+
+@router.delete("/tokens/{token_id}", dependencies=[ADMIN], tags=["tokens"])
+async def revoke_token(token_id: IdPath, backend: TheBackend) -> Done:
+    """End a token's validity."""
+    await backend.revoke_token(token_id)
+    return Done()
+
+
+@router.get("/settings", dependencies=[VIEWER], tags=["settings"])
+async def settings(backend: TheBackend) -> list[SettingView]:
+    """All settings with value, default, unit, bounds and reason."""
+    return [SettingView.of(held) for held in await backend.settings()]
+
+
+@router.put("/settings/{name}", dependencies=[ADMIN], tags=["settings"])
+async def set_setting(name: IdPath, request: SetSetting, backend: TheBackend) -> SettingView:
+    """Change a setting for the whole cluster."""
+    return SettingView.of(await backend.set_setting(name, request.value))

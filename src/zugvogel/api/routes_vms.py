@@ -1,0 +1,135 @@
+"""Virtual machines: life, migration, logs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from zugvogel.api.auth import OPERATOR, VIEWER, TheAccess, TheBackend
+from zugvogel.api.routes_storage import NamePath
+from zugvogel.api.views import Done
+from zugvogel.domain.base import Name
+from zugvogel.domain.cluster import Access
+from zugvogel.domain.migration import MigrationPlan
+from zugvogel.domain.requests import ChangeVm, CreateVm, MigrateVm, RegisterVm, StartVm, StopVm
+from zugvogel.domain.task import Task
+from zugvogel.domain.vm import VmView
+from zugvogel.errors import Forbidden
+
+router = APIRouter(tags=["vms"])
+
+
+class WhereVm(BaseModel):
+    """`datastore` None: the only one there is."""
+
+    model_config = ConfigDict(extra="forbid")
+    datastore: Name | None = None
+
+
+class VmLog(BaseModel):
+    """Last lines of the host that runs the vm or ran it last."""
+
+    qemu: str = ""
+    serial: str = ""
+
+
+def _guard_host_files(request: CreateVm, access: Access) -> None:
+    """A path makes the agent, which is root, read a file of the host: only admins may ask for that."""
+    paths = [p for p in (request.image, request.kernel, request.initrd, request.cloud_init) if "/" in p]
+    if paths and not access.allows(Access.ADMIN):
+        raise Forbidden(
+            f"reading {paths[0]} on a host needs a token with the role admin, yours is {access.value}",
+            "use an image of the datastore by its name, or ask an admin",
+        )
+
+
+@router.get("/vms", dependencies=[VIEWER])
+async def vms(backend: TheBackend) -> list[VmView]:
+    """All registered vms."""
+    return await backend.vms()
+
+
+@router.post("/vms", status_code=202, dependencies=[OPERATOR])
+async def create_vm(request: CreateVm, access: TheAccess, backend: TheBackend) -> Task:
+    """Make a vm's folder and disks. It is not started."""
+    _guard_host_files(request, access)
+    return await backend.create_vm(request)
+
+
+@router.get("/vms/{name}", dependencies=[VIEWER])
+async def vm(name: NamePath, backend: TheBackend) -> VmView:
+    """One vm."""
+    return await backend.vm(name)
+
+
+@router.patch("/vms/{name}", dependencies=[OPERATOR])
+async def change_vm(name: NamePath, request: ChangeVm, backend: TheBackend) -> VmView:
+    """Change its definition. Memory, CPUs and CPU model of a running vm change at its next start."""
+    return await backend.change_vm(name, request)
+
+
+@router.delete("/vms/{name}", status_code=202, dependencies=[OPERATOR])
+async def delete_vm(name: NamePath, backend: TheBackend) -> Task:
+    """Remove a stopped vm with its folder and disks."""
+    return await backend.delete_vm(name)
+
+
+@router.post("/vms/{name}/register", status_code=201, dependencies=[OPERATOR])
+async def register_vm(name: NamePath, request: WhereVm, backend: TheBackend) -> VmView:
+    """Take over a vm folder found on a datastore."""
+    return await backend.register_vm(RegisterVm(name=name, datastore=request.datastore))
+
+
+@router.post("/vms/{name}/unregister", dependencies=[OPERATOR])
+async def unregister_vm(name: NamePath, backend: TheBackend) -> Done:
+    """Forget a stopped vm; its folder stays."""
+    await backend.unregister_vm(name)
+    return Done()
+
+
+@router.post("/vms/{name}/start", status_code=202, dependencies=[OPERATOR])
+async def start_vm(name: NamePath, backend: TheBackend, request: StartVm | None = None) -> Task:
+    """Start it on the named host, or on the best one."""
+    return await backend.start_vm(name, request or StartVm())
+
+
+@router.post("/vms/{name}/stop", status_code=202, dependencies=[OPERATOR])
+async def stop_vm(name: NamePath, backend: TheBackend, request: StopVm | None = None) -> Task:
+    """Press its power button and wait for it to power off."""
+    return await backend.stop_vm(name, request or StopVm())
+
+
+@router.post("/vms/{name}/kill", status_code=202, dependencies=[OPERATOR])
+async def kill_vm(name: NamePath, backend: TheBackend) -> Task:
+    """Cut its power."""
+    return await backend.kill_vm(name)
+
+
+@router.post("/vms/{name}/reset", dependencies=[OPERATOR])
+async def reset_vm(name: NamePath, backend: TheBackend) -> Done:
+    """Press its reset button."""
+    await backend.reset_vm(name)
+    return Done()
+
+
+@router.get("/vms/{name}/log", dependencies=[VIEWER])
+async def vm_log(
+    name: NamePath, backend: TheBackend, lines: Annotated[int, Query(ge=1, le=10_000)] = 200
+) -> VmLog:
+    """Last lines of QEMU's own log and of the serial console."""
+    found = await backend.vm_log(name, lines)
+    return VmLog(qemu=found.get("qemu", ""), serial=found.get("serial", ""))
+
+
+@router.post("/vms/{name}/migration-plan", dependencies=[OPERATOR])
+async def plan_migration(name: NamePath, backend: TheBackend, request: MigrateVm | None = None) -> MigrationPlan:
+    """All pre-checks and the chosen target; nothing is touched."""
+    return await backend.plan_migration(name, request or MigrateVm())
+
+
+@router.post("/vms/{name}/migrate", status_code=202, dependencies=[OPERATOR])
+async def migrate_vm(name: NamePath, backend: TheBackend, request: MigrateVm | None = None) -> Task:
+    """Move it to another host while it runs."""
+    return await backend.migrate_vm(name, request or MigrateVm())

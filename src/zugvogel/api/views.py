@@ -1,0 +1,180 @@
+"""What the API answers where a domain value would be nested or hold a secret. Field names are fixed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from zugvogel.domain.cluster import Access, Token
+from zugvogel.domain.host import BridgeFacts, DatastoreReport, HostStatus, Role, Verdict
+from zugvogel.ports.backend import BaselineStatus, DatastoreStatus, SettingValue
+
+
+class HostView(BaseModel):
+    """Figures of a host that has not reported yet are zero."""
+
+    name: str
+    role: Role
+    verdict: Verdict
+    address: str
+    why: str
+    ordinal: int
+    joined_at: str
+    heartbeat_age_s: float | None
+    beat_ages_s: dict[str, float]
+    load1: float
+    cores: int = 0
+    memory_total_bytes: int = 0
+    memory_available_bytes: int = 0
+    reserved_bytes: int = 0
+    link_mbit: int = 0
+    cpu: str = ""
+    cpu_vendor: str = ""
+    cpu_flags: list[str] = []
+    qemu_version: str = ""
+    accelerator: str = ""
+    agent_version: str = ""
+    bridges: list[BridgeFacts] = []
+    datastores: list[DatastoreReport] = []
+    vms: list[str] = []
+
+    @classmethod
+    def of(cls, status: HostStatus) -> HostView:
+        host, report = status.host, status.report
+        view = cls(
+            name=host.name,
+            role=host.role,
+            verdict=status.verdict,
+            address=host.address,
+            why=status.why,
+            ordinal=host.ordinal,
+            joined_at=host.joined_at,
+            heartbeat_age_s=status.heartbeat_age_s,
+            beat_ages_s=status.beat_ages_s,
+            load1=status.load1,
+            memory_available_bytes=status.memory_available_bytes,
+        )
+        if report is None:
+            return view
+        facts = report.facts
+        return view.model_copy(
+            update={
+                "cores": facts.cores,
+                "memory_total_bytes": facts.memory_total_bytes,
+                "reserved_bytes": report.reserved_bytes,
+                "link_mbit": facts.link_mbit,
+                "cpu": facts.cpu.name,
+                "cpu_vendor": facts.cpu.vendor,
+                "cpu_flags": sorted(facts.cpu.flags),
+                "qemu_version": facts.qemu_version,
+                "accelerator": facts.accelerator,
+                "agent_version": facts.agent_version,
+                "bridges": list(facts.bridges),
+                "datastores": list(report.datastores),
+                "vms": sorted(vm.name for vm in report.vms),
+            }
+        )
+
+
+class DatastoreView(BaseModel):
+    """`free_bytes` and `total_bytes` as the best informed host sees them."""
+
+    name: str
+    path: str
+    kind: str
+    id: str
+    is_shared: bool
+    added_at: str
+    is_usable: bool
+    free_bytes: int
+    total_bytes: int
+    hosts: dict[str, DatastoreReport]
+
+    @classmethod
+    def of(cls, status: DatastoreStatus) -> DatastoreView:
+        store, usable = status.datastore, [r for r in status.by_host.values() if r.is_usable]
+        return cls(
+            name=store.name,
+            path=store.path,
+            kind=store.kind,
+            id=store.id,
+            is_shared=store.is_shared,
+            added_at=store.added_at,
+            is_usable=bool(usable),
+            free_bytes=min((r.free_bytes for r in usable), default=0),
+            total_bytes=max((r.total_bytes for r in usable), default=0),
+            hosts=status.by_host,
+        )
+
+
+class BaselineView(BaseModel):
+    """`missing`: model -> host -> flags that host lacks; an empty inner object: every host can run it."""
+
+    current: str
+    is_set: bool
+    best: str
+    missing: dict[str, dict[str, list[str]]]
+    vendors: dict[str, str]
+
+    @classmethod
+    def of(cls, status: BaselineStatus) -> BaselineView:
+        missing = {m: {h: list(flags) for h, flags in hosts.items()} for m, hosts in status.missing.items()}
+        return cls(
+            current=status.current,
+            is_set=status.is_set,
+            best=status.best,
+            missing=missing,
+            vendors=status.vendors,
+        )
+
+
+class SettingView(BaseModel):
+    name: str
+    value: bool | int | str
+    default: bool | int | str
+    unit: str
+    reason: str
+    minimum: int | None
+    maximum: int | None
+
+    @classmethod
+    def of(cls, held: SettingValue) -> SettingView:
+        s = held.setting
+        return cls(
+            name=s.name,
+            value=held.value,
+            default=s.default,
+            unit=s.unit,
+            reason=s.reason,
+            minimum=s.minimum,
+            maximum=s.maximum,
+        )
+
+
+class TokenView(BaseModel):
+    """A token without anything that could be turned back into its secret. `token` only when just made."""
+
+    id: str
+    access: Access
+    description: str
+    created_at: str
+    token: str | None = None
+
+    @classmethod
+    def of(cls, held: Token, text: str | None = None) -> TokenView:
+        return cls(
+            id=held.id,
+            access=held.access,
+            description=held.description,
+            created_at=held.created_at,
+            token=text,
+        )
+
+
+class JoinTokenView(BaseModel):
+    token: str
+
+
+class Done(BaseModel):
+    """Answer of operations that have nothing else to tell."""
+
+    done: bool = True

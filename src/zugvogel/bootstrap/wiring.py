@@ -1,0 +1,293 @@
+"""An agent, put together: adapters into services, services into operations. No decisions here."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zugvogel import __version__
+from zugvogel.adapters.clock import SystemClock
+from zugvogel.adapters.datastore.store import FileDatastores
+from zugvogel.adapters.host_facts import ProcHostFacts
+from zugvogel.adapters.host_state import AgentConfig, HostState
+from zugvogel.adapters.network.host_network import LinuxHostNetwork
+from zugvogel.adapters.network.taps import HostTaps
+from zugvogel.adapters.peers.consoles import AgentConsoles
+from zugvogel.adapters.peers.rpc_client import HttpPeers
+from zugvogel.adapters.peers.rpc_server import client_context
+from zugvogel.adapters.qemu.hypervisor import QemuHypervisor
+from zugvogel.adapters.unix_user import qemu_user
+from zugvogel.bootstrap.failpoints import failpoint
+from zugvogel.bootstrap.registry import Etcd
+from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
+from zugvogel.domain.host import Host, HostReport, Verdict
+from zugvogel.domain.vm import VmDefinition
+from zugvogel.errors import NotFound, Refused, StorageError
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.beats import BeatService
+from zugvogel.services.cluster_view import ClusterView
+from zugvogel.services.events import EventLog
+from zugvogel.services.heartbeats import HeartbeatService, Load
+from zugvogel.services.incoming import IncomingMigrations
+from zugvogel.services.inventory import Inventory
+from zugvogel.services.live_migration import LiveMigrations
+from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.operations.whole import Operations
+from zugvogel.services.operations.world import World
+from zugvogel.services.reporting import Reporting
+from zugvogel.services.tasks import TaskBoard
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Directories of one host's agent."""
+
+    config: Path
+    state: Path
+    run: Path
+    log: Path
+
+
+def boot_id(run_dir: Path) -> str:
+    """One per boot of the host: /run is empty after each."""
+    path = run_dir / "boot-id"
+    if not path.exists():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(uuid.uuid4()))
+    return path.read_text().strip()
+
+
+class Wiring:
+    """Everything an agent has. `run_services` runs the loops until cancelled."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.state = HostState(places.config, places.state)
+        self.config: AgentConfig = self.state.load_config()
+        self.name = self.config.name
+        self.boot_id = boot_id(places.run)
+        self.clock = SystemClock()
+        self._mounted: dict[str, MountedDatastore] = {}
+        self._known_hosts = self.state.load_hosts()
+        self._wire_adapters()
+        self._wire_status()
+        self._wire_vms()
+        self._wire_operations()
+
+    # adapters --------------------------------------------------------------------------------------
+
+    def _wire_adapters(self) -> None:
+        pki = self.state.pki
+        user = qemu_user()
+        self.etcd = Etcd(self.state, self.config, self._known_hosts, self.places.log)
+        self.network = LinuxHostNetwork()
+        self.hypervisor = QemuHypervisor(
+            run_dir=self.places.run / "vms",
+            log_dir=self.places.log,
+            user=user,
+            network=HostTaps(),
+            tls_directory=pki.qemu_directory,
+        )
+        self.datastores = FileDatastores(self.name, user.uid, user.gid)
+        pki.provide_qemu(user.uid, user.gid)
+        self._context = client_context(str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate))
+        self.peers = HttpPeers(self.name, self._context)
+        self.inventory = Inventory(self.etcd.registry, self.clock, self._known_hosts)
+        self.inventory.on_hosts = self._hosts_changed
+        self.facts = ProcHostFacts(
+            network=self.network,
+            address=self.config.address,
+            overrides=self.state.overrides,
+            qemu_version=self.hypervisor.version,
+            accelerator=self.hypervisor.accelerator,
+            agent_version=__version__,
+        )
+
+    def _hosts_changed(self, hosts: list[Host]) -> None:
+        if hosts and hosts != self._known_hosts:
+            self._known_hosts = hosts
+            self.state.save_hosts(hosts)
+            self.etcd.use_hosts(hosts)
+
+    def mounted(self, name: str) -> MountedDatastore:
+        """The datastore `name` on this host; the same object while its record is the same."""
+        datastore = self.inventory.datastore(name)
+        known = self._mounted.get(name)
+        if known is None or known.datastore != datastore:
+            known = self._mounted[name] = self.datastores.open(datastore)
+        return known
+
+    def all_mounted(self) -> list[MountedDatastore]:
+        return [self.mounted(d.name) for d in self.inventory.datastores()]
+
+    def load(self) -> Load:
+        load1, available = self.facts.load()
+        return Load(load1, available)
+
+    # status ----------------------------------------------------------------------------------------
+
+    def _wire_status(self) -> None:
+        self.tasks = TaskBoard(self.name, self.etcd.registry, self.clock)
+        self.events = EventLog(self.name, self.etcd.registry, self.clock)
+        number = self.inventory.number
+
+        def interval_s() -> float:
+            return number("das.failuredetectioninterval") / 1000
+
+        def detection_ms() -> int:
+            return number("das.failuredetectiontime")
+
+        self.beats = BeatService(
+            self.name,
+            self.boot_id,
+            self.clock,
+            datastores=self.all_mounted,
+            interval_s=interval_s,
+            detection_time_ms=detection_ms,
+            hears=lambda: self.heartbeats.hears(),
+        )
+        self.reporting = Reporting(
+            self.name,
+            self.boot_id,
+            self.clock,
+            facts=self.facts.facts,
+            vms=lambda: self.vms.reports(),
+            datastores=self.all_mounted,
+            usable=self.beats.usable,
+            reserved=lambda: self.incoming.reserved(),
+        )
+        self.udp = _LateSender()
+        self.heartbeats = HeartbeatService(
+            self.name,
+            self.boot_id,
+            self.clock,
+            hosts=self.inventory.hosts,
+            sender=self.udp,
+            peers=self.peers,
+            report=self.reporting.current,
+            load=self.load,
+            beat_counters=self.beats.counters,
+            interval_s=interval_s,
+        )
+        self.view = ClusterView(
+            self.name,
+            self.clock,
+            hosts=self.inventory.hosts,
+            heartbeats=self.heartbeats,
+            beats=self.beats,
+            peers=self.peers,
+            report=self.reporting.current,
+            load=self.load,
+            detection_time_ms=detection_ms,
+        )
+
+    async def verdict(self, host: str) -> Verdict:
+        return (await self.view.status(host)).verdict
+
+    # vms -------------------------------------------------------------------------------------------
+
+    def _wire_vms(self) -> None:
+        self.vms = LocalVms(
+            host=self.name,
+            boot_id=self.boot_id,
+            hypervisor=self.hypervisor,
+            network=self.network,
+            inventory=self.inventory,
+            mounted=self.mounted,
+            events=self.events,
+            clock=self.clock,
+        )
+        self.vms.reserve = self._refuse_without_room
+        self.incoming = IncomingMigrations(
+            vms=self.vms,
+            hypervisor=self.hypervisor,
+            clock=self.clock,
+            address=self.config.migration_address or self.config.address,
+            first_port=self.config.ports.migration_first,
+            failpoint=failpoint,
+        )
+        self.live = LiveMigrations(
+            vms=self.vms, peers=self.peers, clock=self.clock, verdict=self.verdict, failpoint=failpoint
+        )
+
+    def _refuse_without_room(self, definition: VmDefinition) -> None:
+        report: HostReport | None = self.reporting.current()
+        if report is None:
+            raise StorageError(f"{self.name} has just started and does not know its own resources", "try again")
+        need = definition.memory_bytes + MEMORY_OVERHEAD_BYTES
+        free = free_memory_bytes(report)
+        if need > free:
+            raise Refused(
+                f"{definition.name} needs {need / GIB:.2f} GiB of memory, {self.name} has "
+                f"{max(0, free) / GIB:.2f} left",
+                "choose another host or move a vm away from it",
+            )
+
+    # operations ------------------------------------------------------------------------------------
+
+    def _wire_operations(self) -> None:
+        self.world = World(
+            me=self.name,
+            registry=self.etcd.registry,
+            inventory=self.inventory,
+            tasks=self.tasks,
+            events=self.events,
+            peers=self.peers,
+            clock=self.clock,
+            vms=self.vms,
+            datastores=self.datastores,
+            mounted=self.mounted,
+            statuses=self.view.statuses,
+        )
+        self.etcd.connect(self.world)
+        self.operations = Operations(self.world, self.etcd.membership, self.live, AgentConsoles(self._context))
+        for part in (self.heartbeats, self.view, self.incoming, self.etcd):
+            self.world.handlers.update(part.handlers())
+
+    def start_learning(self) -> None:
+        """Addresses of guests, from their ARP; needs the running loop."""
+        self.network.start_learning()
+
+    async def adopt(self) -> None:
+        """QEMU processes that outlived an earlier agent come back into care; then leases without one are
+        settled. Needs the inventory (from the registry, or from a stale local read)."""
+        await self.inventory.is_loaded.wait()
+        for machine in await self.hypervisor.adopt():
+            try:
+                if machine.tags.get("role") == "incoming":
+                    await self.incoming.take_over(machine)
+                    continue
+                guest = await self.vms.take_over(machine)
+                if guest is not None:
+                    await self.live.recover(guest, self.inventory.host)
+            except NotFound as error:
+                log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
+
+    def services(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self.inventory.run(),
+            self.beats.run(),
+            self.reporting.run(),
+            self.heartbeats.run(),
+            self.tasks.run(),
+            self.events.run(),
+        ]
+
+
+class _LateSender:
+    """Heartbeats are sent once the socket is open; before that they are dropped, as UDP may."""
+
+    def __init__(self) -> None:
+        self.inner: Any = None
+
+    def send(self, to: Host, heartbeat: Any) -> None:
+        if self.inner is not None:
+            self.inner.send(to, heartbeat)

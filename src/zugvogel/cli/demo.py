@@ -1,0 +1,159 @@
+"""`zv demo`: the whole story on one machine, told with the real commands.
+
+Builds the lab, starts real vms, moves one of them back and forth while a client pings it every 10 ms and
+keeps a TCP connection open, and says what the client saw.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from zugvogel.errors import ProcedureFailed
+
+ZV = [sys.executable, "-m", "zugvogel.cli.main"]
+console = Console(highlight=False)
+
+
+def run_demo(hosts: int, moves: int, *, keep: bool, link_mbit: int) -> None:
+    """Raises ZugvogelError when a step fails; the lab is taken down unless `keep`."""
+    console.print(
+        Panel.fit(
+            "[bold]Zugvogel[/] live migration on one machine: real QEMU vms, real etcd, "
+            "hosts as namespaces,\na real bridge as the switch. Every line after [bold cyan]$[/] is a command "
+            "you can run yourself.",
+            border_style="cyan",
+        )
+    )
+    began = time.monotonic()
+    try:
+        _zv("lab", "up", "--hosts", str(hosts), *(["--link-mbit", str(link_mbit)] if link_mbit else []))
+        _zv("host", "list")
+        _zv("vm", "create", "swallow", "--memory", "256M", "--cpus", "1", "--image", "lab-guest")
+        _zv("vm", "create", "stork", "--memory", "128M", "--cpus", "1", "--image", "lab-guest")
+        _zv("vm", "start", "swallow", "--on", "host1")
+        _zv("vm", "start", "stork", "--on", "host2")
+        address = _address("swallow")
+        _zv("vm", "list")
+        rows = _moves(address, moves)
+        _zv("event", "list")
+        _verdict(rows, time.monotonic() - began)
+    finally:
+        if keep:
+            console.print("\nThe lab stays up ([cyan]zv lab status[/]); end it with [cyan]zv lab down[/].")
+        else:
+            _zv("lab", "down")
+
+
+def _say(arguments: tuple[str, ...]) -> None:
+    console.print(f"\n[bold cyan]$[/] [bold]zv {' '.join(arguments)}[/]")
+
+
+def _zv(*arguments: str) -> None:
+    _say(arguments)
+    if subprocess.run([*ZV, *arguments], check=False).returncode != 0:
+        raise ProcedureFailed(f"the demo stopped at: zv {' '.join(arguments)}", "its message is above")
+
+
+def _json(*arguments: str) -> Any:
+    done = subprocess.run([*ZV, *arguments, "--json"], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ProcedureFailed(f"the demo stopped at: zv {' '.join(arguments)}", done.stderr.strip())
+    return json.loads(done.stdout)
+
+
+def _address(vm: str, patience_s: float = 90.0) -> str:
+    """The guest's address once it answers a ping."""
+    deadline = time.monotonic() + patience_s
+    with console.status(f"waiting for {vm} to boot and answer"):
+        while time.monotonic() < deadline:
+            addresses = _json("vm", "show", vm)["addresses"]
+            if addresses and _json("lab", "ping", vm, "--seconds", "0.3", "--interval-ms", "100")["lost"] == 0:
+                return str(addresses[0])
+            time.sleep(0.5)
+    raise ProcedureFailed(f"{vm} does not answer", f"look at its console: zv vm log {vm}")
+
+
+def _moves(address: str, moves: int) -> list[dict[str, Any]]:
+    rows = []
+    for number in range(moves):
+        target = "host2" if number % 2 == 0 else "host1"
+        console.rule(f"[bold]move {number + 1} of {moves}[/]: a ping every 10 ms and an open TCP connection")
+        with _continuity(address) as seen, _ping("swallow") as pinged:
+            time.sleep(1.0)
+            _zv("vm", "migrate", "swallow", "--to", target)
+            time.sleep(1.0)
+        rows.append({"to": target, **seen, "ping": pinged})
+        _show_row(rows[-1])
+    return rows
+
+
+@contextmanager
+def _continuity(address: str) -> Iterator[dict[str, Any]]:
+    """Runs the continuity probe in the client; what it saw is in the dict afterwards."""
+    seen: dict[str, Any] = {}
+    command = [*ZV, "lab", "client", "--", sys.executable, "-m", "zugvogel.lab.continuity", address]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seen.update(json.loads(process.stdout.readline() or "{}"))
+    try:
+        yield seen
+    finally:
+        out, _ = process.communicate("", timeout=60)
+        seen.update(json.loads(out.strip() or "{}"))
+
+
+@contextmanager
+def _ping(vm: str) -> Iterator[dict[str, Any]]:
+    """Pings every 10 ms until the block ends; the result is in the dict afterwards."""
+    found: dict[str, Any] = {}
+    command = [*ZV, "lab", "ping", vm, "--interval-ms", "10", "--seconds", "600", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield found
+    finally:
+        process.terminate()
+        out, _ = process.communicate(timeout=30)
+        found.update(json.loads(out or "{}"))
+
+
+def _show_row(row: dict[str, Any]) -> None:
+    ping, connection = row["ping"], row["connection"]
+    console.print(
+        f"  [bold]seen by the client:[/] {ping['sent']} pings, [bold]{ping['lost']} lost[/], longest gap "
+        f"{ping['max_gap_ms']:.0f} ms; TCP connection {'open' if connection['is_open'] else 'BROKEN'}, "
+        f"{connection['echoed']} echoes, longest answer {connection['longest_answer_ms']:.0f} ms; "
+        f"same boot: {'yes' if row['before']['boot_id'] == row['after']['boot_id'] else 'NO'}"
+    )
+
+
+def _verdict(rows: list[dict[str, Any]], took_s: float) -> None:
+    table = Table(title="What the client saw", title_style="bold", header_style="bold")
+    for title in ("move", "pings", "lost", "longest gap", "TCP", "same boot", "counter went on"):
+        table.add_column(title, justify="right")
+    for number, row in enumerate(rows, 1):
+        ping = row["ping"]
+        table.add_row(
+            f"{number} → {row['to']}",
+            str(ping["sent"]),
+            str(ping["lost"]),
+            f"{ping['max_gap_ms']:.0f} ms",
+            "kept" if row["connection"]["is_open"] else "[red]broken[/]",
+            "yes" if row["before"]["boot_id"] == row["after"]["boot_id"] else "[red]no[/]",
+            "yes" if row["after"]["counter"] > row["before"]["counter"] else "[red]no[/]",
+        )
+    console.print()
+    console.print(table)
+    console.print(f"[dim]the whole demo took {took_s:.0f} s[/]")
+    broken = [r for r in rows if not r["connection"]["is_open"] or r["before"]["boot_id"] != r["after"]["boot_id"]]
+    if broken:
+        raise ProcedureFailed("a move was felt: see the table", "please report it with the events above")

@@ -1,0 +1,54 @@
+"""Options and arguments that many commands share, and completion of names by the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+COMPLETION_S = 0.8
+
+
+def _names(path: str, start: str) -> list[str]:
+    """Quick, and silent when anything is amiss: completion must never disturb."""
+    try:
+        from zugvogel.cli import context
+        from zugvogel.cli.client import Api
+
+        api = Api(context.chosen(), answer_s=COMPLETION_S, connect_s=COMPLETION_S)
+        return [item["name"] for item in api.get(path) if item["name"].startswith(start)]
+    except Exception:
+        return []
+
+
+def complete_vm(incomplete: str) -> list[str]:
+    return _names("/vms", incomplete)
+
+
+def complete_host(incomplete: str) -> list[str]:
+    return _names("/hosts", incomplete)
+
+
+def complete_datastore(incomplete: str) -> list[str]:
+    return _names("/datastores", incomplete)
+
+
+def complete_network(incomplete: str) -> list[str]:
+    return _names("/networks", incomplete)
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    return _names("/settings", incomplete)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not wait for the end; print the task.")]
+Vm = Annotated[str, typer.Argument(metavar="NAME", help="Name of the vm.", autocompletion=complete_vm)]
+HostArg = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=complete_host)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on standard error; anything but yes ends the command with exit code 1."""
+    if not yes and not typer.confirm(question, err=True):
+        raise typer.Exit(1)

@@ -1,0 +1,121 @@
+"""Who may claim which lease next: from the lease that was read to the lease to link, or `Refused`.
+
+Every function returns `epoch = judged + 1` (1 where there was no lease), so the one link(2) of that file
+decides between all who judged the same lease. Nothing here grants anything: only a claim that was linked does.
+
+A lease with an heir has two hosts that may run the vm; only the rules named for it (`drop_heir`,
+`take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`) go on from there.
+"""
+
+from __future__ import annotations
+
+from zugvogel.domain.base import HostName
+from zugvogel.domain.lease import Holder, Lease, LeaseState
+from zugvogel.errors import Refused
+
+
+def holds(lease: Lease | None, me: Holder) -> bool:
+    """The lease says that this boot of this host runs the vm."""
+    return lease is not None and lease.state is LeaseState.RUNNING and lease.holder == me
+
+
+def start(lease: Lease | None, vm: str, me: Holder, *, has_qemu: bool, why: str, at: str = "") -> Lease:
+    """The claim that starts `vm` here: from no lease, a released one, or one of this host's own (also of an
+    earlier boot) that has no QEMU. `has_qemu`: a QEMU process of the vm exists on this host."""
+    if has_qemu:
+        raise Refused(f"{vm} still has a QEMU process on {me.host}", f"see `zv vm show {vm}`")
+    if lease is None:
+        return Lease(vm=vm, epoch=1, state=LeaseState.RUNNING, holder=me, why=why, written_at=at)
+    if lease.state is LeaseState.SUSPENDED:
+        raise Refused(f"{vm} is suspended with its memory saved", "resume it instead")
+    if lease.state is LeaseState.RUNNING:
+        _refuse_heir(lease)
+        if lease.holder is not None and lease.holder.host != me.host:
+            raise Refused(
+                f"{vm} is held by {lease.holder.host} (epoch {lease.epoch})", "stop it there or migrate it"
+            )
+    return _next(lease, LeaseState.RUNNING, me, why, at)
+
+
+def release(
+    lease: Lease | None, vm: str, me: Holder, *, is_heir_excluded: bool = False, why: str, at: str = ""
+) -> Lease:
+    """The claim that gives the vm free, by its holder (any boot of it) after its QEMU has ended.
+    `is_heir_excluded`: the heir is proven never to run it (it refused the word, or died before)."""
+    held = _held_by_host(lease, vm, me.host)
+    if not is_heir_excluded:
+        _refuse_heir(held)
+    return _next(held, LeaseState.RELEASED, None, why, at)
+
+
+def name_heir(
+    lease: Lease | None, vm: str, me: Holder, heir: HostName, migration_id: str, *, why: str, at: str = ""
+) -> Lease:
+    """Before switchover: `holder me, heir`. After it is linked the heir may claim once it got the word."""
+    held = _held_by_boot(lease, vm, me)
+    _refuse_heir(held)
+    if heir == me.host:
+        raise Refused(f"{vm} already runs on {heir}", "choose another host")
+    claim = _next(held, LeaseState.RUNNING, me, why, at)
+    return claim.model_copy(update={"heir": heir, "migration_id": migration_id})
+
+
+def drop_heir(lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = "") -> Lease:
+    """The holder goes on alone; only once the heir is proven never to have been given the word, or to
+    have refused it."""
+    held = _held_by_boot(lease, vm, me)
+    _require_migration(held, migration_id)
+    return _next(held, LeaseState.RUNNING, me, why, at)
+
+
+def take_over_by_heir(
+    lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = ""
+) -> Lease:
+    """The heir makes itself the holder, after it got the word and its vCPUs run."""
+    return _next(_inherited(lease, vm, me, migration_id), LeaseState.RUNNING, me, why, at)
+
+
+def release_by_heir(
+    lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = ""
+) -> Lease:
+    """The heir, whose QEMU is gone, gives the vm free; only once the holder is proven dead."""
+    return _next(_inherited(lease, vm, me, migration_id), LeaseState.RELEASED, None, why, at)
+
+
+def _next(lease: Lease, state: LeaseState, holder: Holder | None, why: str, at: str) -> Lease:
+    return Lease(vm=lease.vm, epoch=lease.epoch + 1, state=state, holder=holder, why=why, written_at=at)
+
+
+def _held_by_host(lease: Lease | None, vm: str, host: HostName) -> Lease:
+    if lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
+        raise Refused(f"nobody holds {vm}", f"see `zv vm show {vm}`")
+    if lease.holder.host != host:
+        raise Refused(f"{vm} is held by {lease.holder.host}, not by {host}", "ask that host")
+    return lease
+
+
+def _held_by_boot(lease: Lease | None, vm: str, me: Holder) -> Lease:
+    held = _held_by_host(lease, vm, me.host)
+    if held.holder != me:
+        raise Refused(f"{vm} is held by an earlier boot of {me.host}", "let the agent settle it first")
+    return held
+
+
+def _inherited(lease: Lease | None, vm: str, me: Holder, migration_id: str) -> Lease:
+    if lease is None or lease.heir != me.host or lease.state is not LeaseState.RUNNING:
+        raise Refused(f"{me.host} is not the heir of {vm}", "its lease has gone on; read it again")
+    _require_migration(lease, migration_id)
+    return lease
+
+
+def _require_migration(lease: Lease, migration_id: str) -> None:
+    if not lease.heir or lease.migration_id != migration_id:
+        raise Refused(
+            f"the lease of {lease.vm} does not belong to migration {migration_id}",
+            "its lease has gone on; read it again",
+        )
+
+
+def _refuse_heir(lease: Lease) -> None:
+    if lease.heir:
+        raise Refused(f"{lease.vm} is being migrated to {lease.heir}", "wait until the migration is settled")

@@ -1,0 +1,135 @@
+"""What the evidence about a host proves (architecture, "Verdicts and what follows").
+
+=============  =============  ============================================================
+heartbeat      beats          verdict
+=============  =============  ============================================================
+heard          moving         live
+silent for T   moving         isolated when its beat says so, else partitioned
+heard          still 0.6 T    storage-lost (from then on its guard keeps its vms frozen)
+silent for T   still for T    failed
+never heard    not still      partitioned: nothing is known, and nothing may be done
+=============  =============  ============================================================
+
+`failed` is the only verdict that lets a vm be started elsewhere, so it alone needs proof: silence for T
+here, nobody else hears it, and at least one datastore *proves* stillness for T while none shows movement.
+Without any datastore nothing can be proven; such a host is partitioned at worst, never failed.
+Between "both fell silent" and T the host stays live, and `why` tells the silence: so one power cut gives
+live -> failed, without a flicker of partitioned or storage-lost when one of the two reaches T first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zugvogel.domain.host import Verdict
+
+FROZEN_AFTER = 0.6
+"""Part of T without a finished beat after which a host's guard freezes its vms."""
+APART = 0.2
+"""Part of T by which one silence must exceed the other to count as a loss of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeatEvidence:
+    """One datastore, as the judge reads it. `still_s` None: a beat of this host was never seen there.
+    `is_readable`: the judge's own beats and reads succeed there now. `is_same_place` False: the host told
+    of a later beat by heartbeat than the judge can read, so the two look at different file systems."""
+
+    datastore: str
+    still_s: float | None
+    is_readable: bool = True
+    is_same_place: bool = True
+    is_isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostEvidence:
+    """All about one host, in seconds on the judge's clock. `silence_s` counts from the last heartbeat heard
+    here or from the start of the observer, whichever came later. `detection_time_s` is the greater of the
+    judge's T and the one in the host's beat. `heard_by`: other hosts that tell they hear it now."""
+
+    silence_s: float
+    was_heard: bool
+    detection_time_s: float
+    beats: tuple[BeatEvidence, ...] = ()
+    heard_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    verdict: Verdict
+    why: str
+
+
+def judge(evidence: HostEvidence) -> Judgement:
+    proofs = [b for b in evidence.beats if b.is_readable and b.is_same_place and b.still_s is not None]
+    if evidence.silence_s < evidence.detection_time_s and evidence.was_heard:
+        return _heard(evidence, proofs)
+    return _silent(evidence, proofs)
+
+
+def _heard(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
+    t = evidence.detection_time_s
+    lost = [b for b in proofs if _still(b) >= FROZEN_AFTER * t and _still(b) >= evidence.silence_s + APART * t]
+    if lost:
+        names = ", ".join(f"{b.datastore} for {_still(b):.0f} s" for b in lost)
+        return Judgement(Verdict.STORAGE_LOST, f"its heartbeat is heard, its beat stands still on {names}")
+    if evidence.silence_s < APART * t:
+        return Judgement(Verdict.LIVE, _moving(evidence, proofs))
+    return Judgement(
+        Verdict.LIVE,
+        f"last heard {evidence.silence_s:.0f} s ago; judged anew when {t:.0f} s are full",
+    )
+
+
+def _moving(evidence: HostEvidence, proofs: list[BeatEvidence]) -> str:
+    if proofs:
+        return "heartbeat heard, beat moving on " + ", ".join(b.datastore for b in proofs)
+    unreadable = [b.datastore for b in evidence.beats if not b.is_readable]
+    if unreadable:
+        return f"heartbeat heard; beats cannot be read here now on {', '.join(unreadable)}"
+    if evidence.beats:
+        return "heartbeat heard; no beat of it was seen yet"
+    return "heartbeat heard; there is no datastore to beat on"
+
+
+def _silent(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
+    t = evidence.detection_time_s
+    silence = f"no heartbeat for {evidence.silence_s:.0f} s" if evidence.was_heard else "not heard here yet"
+    if not proofs:
+        return Judgement(Verdict.PARTITIONED, f"{silence}, and {_no_proof(evidence)}")
+    latest = min(proofs, key=_still)
+    if _still(latest) >= t and evidence.silence_s >= t:
+        return _dead(evidence, silence, latest)
+    is_apart = not evidence.was_heard or _still(latest) < evidence.silence_s - APART * t
+    if not is_apart:
+        return Judgement(
+            Verdict.LIVE, f"{silence}, no beat for {_still(latest):.0f} s; failed at {t:.0f} s of both"
+        )
+    if latest.is_isolated:
+        return Judgement(Verdict.ISOLATED, f"{silence}; its beat on {latest.datastore} says that it is isolated")
+    heard = f", heard by {', '.join(evidence.heard_by)}" if evidence.heard_by else ""
+    beat = f"its beat on {latest.datastore} moved {_still(latest):.0f} s ago"
+    return Judgement(Verdict.PARTITIONED, f"{silence}{heard}; {beat}")
+
+
+def _dead(evidence: HostEvidence, silence: str, latest: BeatEvidence) -> Judgement:
+    still = f"its beat on {latest.datastore} stood still for {_still(latest):.0f} s"
+    if evidence.heard_by:
+        heard = f"still heard by {', '.join(evidence.heard_by)}"
+        return Judgement(Verdict.STORAGE_LOST, f"{silence}, but {heard}; {still}")
+    return Judgement(Verdict.FAILED, f"{silence}; {still}")
+
+
+def _no_proof(evidence: HostEvidence) -> str:
+    if not evidence.beats:
+        return "without a datastore nothing tells dead from cut off"
+    if any(not b.is_same_place for b in evidence.beats):
+        return "it told of beats that this host does not find: the two see different file systems"
+    if any(not b.is_readable for b in evidence.beats):
+        return "its beats cannot be read here now"
+    return "it never wrote a beat that this host saw"
+
+
+def _still(beat: BeatEvidence) -> float:
+    return beat.still_s if beat.still_s is not None else 0.0

@@ -1,0 +1,149 @@
+"""The event log: what was seen and done, with evidence. The newest 5,000 of the cluster are kept.
+
+`emit` only queues; `run` writes to the registry as ``events/<id>``. Ids sort by time, so that the events
+of a span of time are a few registry prefixes and a follower costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from pydantic import ValidationError
+
+from zugvogel.domain.task import Event, Severity
+from zugvogel.errors import Unreachable, ZugvogelError
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.registry import Registry
+from zugvogel.services.sortable_id import TIME_SIGNS, SortableIds, decode, encode
+
+log = logging.getLogger(__name__)
+
+PREFIX = "events/"
+KEPT = 5000
+QUEUED = 2000
+"""Events that wait for the registry; beyond that the oldest are dropped, and this is logged."""
+RECENT = 500
+TRIM_EVERY = 100
+RETRY_S = 2.0
+BUCKET_SIGNS = 6
+"""First signs of an id that name a span of 2^20 ms, about 17 minutes."""
+MAX_BUCKETS = 4
+
+
+class EventLog:
+    def __init__(self, host: str, registry: Registry, clock: Clock) -> None:
+        self._host = host
+        self._registry = registry
+        self._clock = clock
+        self._ids = SortableIds(clock)
+        self._queue: deque[Event] = deque(maxlen=QUEUED)
+        self._recent: deque[Event] = deque(maxlen=RECENT)
+        self._wake = asyncio.Event()
+        self._until_trim = 0
+
+    def emit(
+        self,
+        kind: str,
+        subject: str,
+        message: str,
+        severity: Severity = Severity.INFO,
+        evidence: dict[str, Any] | None = None,
+        task: str = "",
+    ) -> None:
+        """Never blocks, never raises: an event that cannot be kept must not stop what it tells of."""
+        try:
+            event = Event(
+                id=self._ids.next(),
+                at=self._clock.now_iso(),
+                kind=kind,
+                severity=severity,
+                host=self._host,
+                subject=subject,
+                message=message,
+                evidence=evidence or {},
+                task=task,
+            )
+            event.model_dump_json()
+        except (ValueError, TypeError):
+            log.exception("an event could not be written down: %s %s %s", kind, subject, message)
+            return
+        log.info("%s %s: %s", kind, subject, message)
+        if len(self._queue) == QUEUED:
+            log.warning("the registry has been away for long: event %s is dropped", self._queue[0].id)
+        self._queue.append(event)
+        self._recent.append(event)
+        self._wake.set()
+
+    async def list(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
+        """Oldest first. With `after` the first `limit` newer than that id, else the newest `limit`.
+        Without the registry: those this host saw itself."""
+        found = {e.id: e for e in self._recent}
+        try:
+            for prefix in self._prefixes(after):
+                for entry in await self._registry.list(PREFIX + prefix, stale_ok=True):
+                    event = _read(entry.value)
+                    if event is not None:
+                        found[event.id] = event
+        except Unreachable:
+            log.debug("events from this host only: the registry does not answer")
+        events = [found[i] for i in sorted(found) if i > after and subject in ("", found[i].subject)]
+        return events[:limit] if after else events[-limit:] if limit else []
+
+    def _prefixes(self, after: str) -> tuple[str, ...]:
+        """Buckets from `after` to now (and one more, for clocks that are ahead); all, where too many."""
+        width = 32 ** (TIME_SIGNS - BUCKET_SIGNS)
+        try:
+            first = decode(after[:BUCKET_SIGNS]) if len(after) >= BUCKET_SIGNS else 0
+        except ValueError:
+            first = 0
+        last = self._ids.now_ms() // width + 1
+        if last - first >= MAX_BUCKETS:
+            return ("",)
+        return tuple(encode(bucket, BUCKET_SIGNS) for bucket in range(first, last + 1))
+
+    async def run(self) -> None:
+        """Write what was emitted, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._write_queued()
+            except ZugvogelError as error:
+                log.debug("events wait for the registry: %s", error)
+                await self._clock.sleep(RETRY_S)
+                self._wake.set()
+
+    async def drain(self, timeout_s: float = 2.0) -> None:
+        """Before the agent stops: write what is queued, if the registry answers."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._write_queued()
+        except (TimeoutError, ZugvogelError):
+            log.info("%d events were not written to the registry", len(self._queue))
+
+    async def _write_queued(self) -> None:
+        while self._queue:
+            event = self._queue[0]
+            await self._registry.put(PREFIX + event.id, event.model_dump_json().encode())
+            if self._queue and self._queue[0] is event:
+                self._queue.popleft()
+            self._until_trim -= 1
+            if self._until_trim <= 0:
+                await self._trim()
+                self._until_trim = TRIM_EVERY
+
+    async def _trim(self) -> None:
+        entries = await self._registry.list(PREFIX, stale_ok=True)
+        for entry in entries[:-KEPT]:
+            await self._registry.delete(entry.key)
+
+
+def _read(value: bytes) -> Event | None:
+    try:
+        return Event.model_validate_json(value)
+    except ValidationError:
+        log.warning("an event in the registry cannot be read")
+        return None

@@ -1,0 +1,386 @@
+"""The target's side of a live migration: rebuild the vm, wait for its memory, run it on the source's word.
+
+Nothing here runs a vCPU without the word (RPC ``migration.word``, or the note ``word.<id>`` in the vm's
+folder), and nothing is written to the datastore between the word and the vm running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from zugvogel.core import lease_rules
+from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
+from zugvogel.domain.lease import Lease
+from zugvogel.domain.migration import IncomingReady, IncomingRequest, IncomingStatus, TargetPhase
+from zugvogel.domain.task import Severity
+from zugvogel.domain.vm import VmDefinition, VmState
+from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
+from zugvogel.services.inventory import Observation
+from zugvogel.services.local_vms import LocalVms
+
+log = logging.getLogger(__name__)
+
+SILENCE_S = 20.0
+"""A session whose source asks nothing for this long, and that was never loaded, is given up."""
+REMEMBERED = 256
+PORTS = 64
+
+Failpoint = Callable[[str], Any]
+
+
+@dataclass(slots=True)
+class Session:
+    """One incoming vm. `heard_at` is the last time the source asked, on this host's clock."""
+
+    id: str
+    vm: str
+    definition: VmDefinition
+    datastore: str
+    source: str
+    phase: TargetPhase
+    heard_at: float
+    machine: Machine | None = None
+    port: int = 0
+    epoch: int = 0
+    why: str = ""
+    is_loaded: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    watcher: asyncio.Task[None] | None = None
+
+
+class IncomingMigrations:
+    """RPC commands ``migration.prepare``, ``.status``, ``.word``, ``.abort`` of the target."""
+
+    def __init__(
+        self,
+        *,
+        vms: LocalVms,
+        hypervisor: Hypervisor,
+        clock: Clock,
+        address: str,
+        first_port: int,
+        failpoint: Failpoint,
+    ) -> None:
+        self._vms = vms
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._address = address
+        self._first_port = first_port
+        self._failpoint = failpoint
+        self.sessions: dict[str, Session] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def handlers(self) -> dict[str, Any]:
+        return {
+            "migration.prepare": self._on_prepare,
+            "migration.status": self._on_status,
+            "migration.word": self._on_word,
+            "migration.abort": self._on_abort,
+        }
+
+    def reserved(self) -> tuple[int, int]:
+        """(bytes, cpus) promised to vms that are on their way here."""
+        waiting = [s for s in self.sessions.values() if s.phase is TargetPhase.PREPARED]
+        memory = sum(s.definition.memory_bytes + MEMORY_OVERHEAD_BYTES for s in waiting)
+        return memory, sum(s.definition.cpus for s in waiting)
+
+    # prepare ---------------------------------------------------------------------------------
+
+    async def _on_prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
+        request = IncomingRequest.model_validate(payload)
+        return (await self.prepare(request)).model_dump(mode="json")
+
+    async def prepare(self, request: IncomingRequest) -> IncomingReady:
+        """Reserve, spawn, listen. On failure nothing is left of it."""
+        name = request.vm.name
+        if name in self._vms.guests:
+            raise Refused(f"{name} is running on {self._vms.host} already", f"see: zv vm show {name}")
+        for other in self.sessions.values():
+            if other.vm == name and other.phase is TargetPhase.PREPARED:
+                raise Refused(f"{name} is on its way to {self._vms.host} already", "see: zv task list")
+        self._vms.reserve(request.vm)
+        session = Session(
+            id=request.migration_id,
+            vm=name,
+            definition=request.vm,
+            datastore=request.datastore,
+            source=request.source,
+            phase=TargetPhase.PREPARED,
+            heard_at=self._clock.monotonic(),
+        )
+        self._remember(session)
+        began = self._clock.monotonic()
+        try:
+            await self._failpoint("target.prepare")
+            capabilities = await self._build(session, request)
+        except BaseException as error:
+            await self._give_up(session, f"not prepared: {error}")
+            raise
+        return IncomingReady(
+            address=self._address,
+            port=session.port,
+            capabilities=capabilities,
+            qemu_version=self._hypervisor.version,
+            spawn_s=self._clock.monotonic() - began,
+        )
+
+    def _remember(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        over = [k for k, s in self.sessions.items() if s.phase in {TargetPhase.GONE, TargetPhase.CLAIMED}]
+        for key in over[: max(0, len(self.sessions) - REMEMBERED)]:
+            del self.sessions[key]
+
+    async def _build(self, session: Session, request: IncomingRequest) -> tuple[str, ...]:
+        folders = self._vms.mounted(request.datastore).folders
+        spec = MachineSpec(
+            definition=request.vm,
+            folder=folders.path(request.vm.name),
+            nics=self._vms.nic_specs(request.vm),
+            incoming=True,
+            tags={
+                "role": "incoming",
+                "migration_id": session.id,
+                "source": session.source,
+                "datastore": session.datastore,
+                "definition": request.vm.model_dump(mode="json"),
+            },
+        )
+        machine = await self._hypervisor.spawn(spec)
+        session.machine = machine
+        session.watcher = asyncio.create_task(self._watch(session, machine))
+        for mac, addresses in request.addresses.items():
+            self._vms.network.teach(mac, addresses)
+        common = tuple(sorted(set(request.capabilities) & await machine.migration_capabilities()))
+        parameters: dict[str, Any] = {}
+        if "multifd" in common:
+            parameters["multifd-channels"] = request.channels
+        if request.is_encrypted:
+            parameters["tls-creds"] = "tls-server0"
+        await machine.set_migration(dict.fromkeys(common, True), parameters)
+        session.port = await self._listen(machine)
+        return common
+
+    async def _listen(self, machine: Machine) -> int:
+        used = {s.port for s in self.sessions.values() if s.phase is TargetPhase.PREPARED}
+        failure: ZugvogelError | None = None
+        for port in range(self._first_port, self._first_port + PORTS):
+            if port in used:
+                continue
+            try:
+                await machine.listen(self._address, port)
+            except ProcedureFailed as error:
+                failure = error
+                continue
+            return port
+        raise ProcedureFailed(f"no free migration port on {self._vms.host}: {failure}", "wait for others to end")
+
+    async def _watch(self, session: Session, machine: Machine) -> None:
+        async for event in machine.events():
+            if event.name == "MIGRATION" and event.data.get("status") == "completed":
+                session.is_loaded = True
+            elif event.name == "EXITED" and session.phase is TargetPhase.PREPARED:
+                session.phase = TargetPhase.GONE
+                session.why = (
+                    f"QEMU on {self._vms.host} ended before the vm ran there: {event.data.get('why', '')}"
+                )
+
+    # status, word, abort -------------------------------------------------------------------------
+
+    def _session(self, payload: dict[str, Any]) -> Session:
+        found = self.sessions.get(str(payload.get("migration_id", "")))
+        if found is None:
+            raise NotFound(f"{self._vms.host} knows nothing of this migration", "")
+        found.heard_at = self._clock.monotonic()
+        return found
+
+    def _status(self, session: Session) -> dict[str, Any]:
+        return IncomingStatus(
+            migration_id=session.id,
+            phase=session.phase,
+            is_loaded=session.is_loaded,
+            epoch=session.epoch,
+            why=session.why,
+        ).model_dump(mode="json")
+
+    async def _on_status(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._status(self._session(payload))
+
+    async def _on_word(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The source says ``completed``: run it. Answers after the vCPUs run; `gone` proves that they never
+        did and never will."""
+        session = self._session(payload)
+        await self.take_word(session)
+        return self._status(session)
+
+    async def take_word(self, session: Session) -> None:
+        async with session.lock:
+            if session.phase is not TargetPhase.PREPARED or session.machine is None:
+                return
+            machine = session.machine
+            try:
+                await self._until_loaded(session, machine)
+                await self._failpoint("target.before-cont")
+                await machine.cont()
+            except ZugvogelError as error:
+                await self._not_run(session, machine, error)
+                return
+            session.phase = TargetPhase.RUNNING
+        self._spawn_background(self._after_word(session, machine))
+
+    async def _not_run(self, session: Session, machine: Machine, error: ZugvogelError) -> None:
+        """`cont` failed or was not reached. Only a dead QEMU proves that nothing runs, so end it first."""
+        await machine.kill()
+        session.phase = TargetPhase.GONE
+        session.why = f"{self._vms.host} could not run it: {error}"
+
+    async def _until_loaded(self, session: Session, machine: Machine) -> None:
+        """The source's word comes after its postmigrate, so this is at most the last moment of loading."""
+        deadline = self._clock.monotonic() + 2.0
+        while not session.is_loaded:
+            sample = await machine.migration()
+            if sample.status == "completed":
+                session.is_loaded = True
+            elif self._clock.monotonic() > deadline:
+                raise ProcedureFailed(f"QEMU says {sample.status!r} instead of completed")
+            else:
+                await self._clock.sleep(0.01)
+
+    async def _on_abort(self, payload: dict[str, Any]) -> dict[str, Any]:
+        session = self._session(payload)
+        async with session.lock:
+            if session.phase is TargetPhase.PREPARED:
+                await self._give_up(session, str(payload.get("why", "the source gave up")))
+        return self._status(session)
+
+    async def _give_up(self, session: Session, why: str) -> None:
+        session.phase, session.why = TargetPhase.GONE, why
+        if session.machine is not None:
+            await session.machine.kill()
+
+    # after the word ------------------------------------------------------------------------------
+
+    async def _after_word(self, session: Session, machine: Machine) -> None:
+        await self._announce(session, machine)
+        await self._failpoint("target.before-claim")
+        await self._claim(session, machine)
+
+    async def _announce(self, session: Session, machine: Machine) -> None:
+        try:
+            await machine.announce()
+        except ZugvogelError as error:
+            log.warning("%s: not announced: %s", session.vm, error)
+
+    async def _claim(self, session: Session, machine: Machine) -> None:
+        """The heir claims the next epoch; until it can, it counts as holder (it was given the word)."""
+        lease = await self._link_claim(session)
+        if lease is None:
+            await machine.kill()
+            session.phase, session.why = TargetPhase.GONE, "its lease was taken over by another host"
+            self._vms.events.emit(
+                "vm.fenced",
+                session.vm,
+                f"{self._vms.host} ended its QEMU of {session.vm}: the lease went elsewhere",
+                severity=Severity.ERROR,
+            )
+            return
+        guest = self._vms.admit(machine, session.definition, session.datastore, lease.epoch)
+        session.epoch, session.phase = lease.epoch, TargetPhase.CLAIMED
+        await machine.set_tags(role="vm", epoch=lease.epoch)
+        self._vms.inventory.observe(
+            Observation(
+                vm=session.vm,
+                observed=VmState.RUNNING,
+                host=self._vms.host,
+                epoch=lease.epoch,
+                why=f"live migration from {session.source}",
+            )
+        )
+        if not machine.is_alive:
+            guest.end_how = "killed right after the move"
+            await self._vms.settle_end(guest)
+
+    async def _link_claim(self, session: Session) -> Lease | None:
+        while True:
+            try:
+                leases = self._vms.mounted(session.datastore).leases
+                current = await leases.read(session.vm)
+                if current is not None and current.holder == self._vms.me:
+                    return current
+                claim = lease_rules.take_over_by_heir(
+                    current,
+                    session.vm,
+                    self._vms.me,
+                    session.id,
+                    why=f"live migration from {session.source}",
+                    at=self._clock.now_iso(),
+                )
+                return await leases.claim(claim)
+            except (LeaseTaken, Refused) as error:
+                log.error("%s: the heir's claim failed: %s", session.vm, error)
+                return None
+            except ZugvogelError as error:
+                log.warning("%s: the heir's claim is not written yet: %s", session.vm, error)
+                await self._clock.sleep(0.5)
+
+    def _spawn_background(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # rounds --------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Once a second: words that came by the datastore, sources that fell silent, heirs no longer named."""
+        for session in list(self.sessions.values()):
+            if session.phase is TargetPhase.PREPARED:
+                await self._look_after(session)
+
+    async def _look_after(self, session: Session) -> None:
+        silent_s = self._clock.monotonic() - session.heard_at
+        if silent_s < 3.0:
+            return
+        mounted = self._vms.mounted(session.datastore)
+        if await mounted.folders.read_note(session.vm, f"word.{session.id}") is not None:
+            log.warning("%s: the word came by the datastore", session.vm)
+            await self.take_word(session)
+            return
+        lease = await mounted.leases.read(session.vm)
+        is_heir = lease is not None and lease.heir == self._vms.host and lease.migration_id == session.id
+        if is_heir and (session.is_loaded or silent_s < SILENCE_S):
+            return
+        if silent_s >= SILENCE_S:
+            async with session.lock:
+                if session.phase is TargetPhase.PREPARED:
+                    await self._give_up(
+                        session, f"{session.source} fell silent and no longer names this host heir"
+                    )
+
+    # after a restart of the agent ------------------------------------------------------------------
+
+    async def take_over(self, machine: Machine) -> None:
+        """A QEMU that an earlier agent had prepared: wait on for the source's word."""
+        tags = machine.tags
+        session = Session(
+            id=str(tags["migration_id"]),
+            vm=machine.vm,
+            definition=VmDefinition.model_validate(tags["definition"]),
+            datastore=str(tags["datastore"]),
+            source=str(tags["source"]),
+            phase=TargetPhase.PREPARED,
+            heard_at=self._clock.monotonic(),
+            machine=machine,
+        )
+        self._remember(session)
+        session.watcher = asyncio.create_task(self._watch(session, machine))
+        status = await machine.status()
+        if status.value == "running":
+            session.phase, session.is_loaded = TargetPhase.RUNNING, True
+            self._spawn_background(self._after_word(session, machine))
+        else:
+            session.is_loaded = (await machine.migration()).status == "completed"

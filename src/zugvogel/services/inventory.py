@@ -1,0 +1,270 @@
+"""What the cluster knows, typed: hosts, vms, datastores, networks, settings.
+
+Each agent keeps a replica of these few keys (fed by a watch), so that reads are instant and go on without
+etcd's majority. Writes go to etcd; what is only an observation (where a vm runs) is queued and retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from zugvogel.domain.base import Model
+from zugvogel.domain.cluster import Cluster, Token
+from zugvogel.domain.datastore import Datastore
+from zugvogel.domain.host import Host
+from zugvogel.domain.network import Network
+from zugvogel.domain.settings import SETTINGS
+from zugvogel.domain.vm import VmRecord, VmState
+from zugvogel.errors import Conflict, InvalidInput, NotFound, Unreachable, ZugvogelError
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.registry import Registry
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Model)
+PREFIXES = ("cluster", "hosts/", "vms/", "datastores/", "networks/", "settings/", "tokens/")
+RESYNC_S = 60.0
+
+
+class Observation(Model):
+    """Where a vm was last seen by the holder of `epoch`."""
+
+    vm: str
+    observed: VmState
+    host: str | None
+    epoch: int
+    why: str = ""
+    wanted: str = ""
+    """Empty: leave what is wanted as it is."""
+
+
+class Inventory:
+    """`seed_hosts`: hosts known from disk, used until the registry has answered once."""
+
+    def __init__(self, registry: Registry, clock: Clock, seed_hosts: list[Host]) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._seed_hosts = seed_hosts
+        self._values: dict[str, bytes] = {}
+        self._revisions: dict[str, int] = {}
+        self._pending: dict[str, Observation] = {}
+        self._wake = asyncio.Event()
+        self.is_loaded = asyncio.Event()
+        self.on_hosts: Callable[[list[Host]], None] = lambda hosts: None
+
+    # reading ---------------------------------------------------------------------------------
+
+    def _all(self, prefix: str, kind: type[M]) -> list[M]:
+        return [kind.model_validate_json(v) for k, v in sorted(self._values.items()) if k.startswith(prefix)]
+
+    def _one(self, key: str, kind: type[M]) -> M | None:
+        raw = self._values.get(key)
+        return None if raw is None else kind.model_validate_json(raw)
+
+    def cluster(self) -> Cluster:
+        found = self._one("cluster", Cluster)
+        if found is None:
+            raise Unreachable("this agent has not read the registry yet", "wait a few seconds and try again")
+        return found
+
+    def hosts(self) -> list[Host]:
+        found = self._all("hosts/", Host) or self._seed_hosts
+        return sorted(found, key=lambda h: h.ordinal)
+
+    def host(self, name: str) -> Host:
+        for host in self.hosts():
+            if host.name == name:
+                return host
+        raise NotFound(f"there is no host {name}", f"hosts are: {', '.join(h.name for h in self.hosts())}")
+
+    def token(self, token_id: str) -> Token | None:
+        return self._one(f"tokens/{token_id}", Token)
+
+    def tokens(self) -> list[Token]:
+        return self._all("tokens/", Token)
+
+    def vms(self) -> list[VmRecord]:
+        return self._all("vms/", VmRecord)
+
+    def vm(self, name: str) -> VmRecord:
+        found = self._one(f"vms/{name}", VmRecord)
+        if found is None:
+            raise NotFound(f"there is no vm {name}", "see: zv vm list")
+        return found
+
+    def datastores(self) -> list[Datastore]:
+        return self._all("datastores/", Datastore)
+
+    def datastore(self, name: str) -> Datastore:
+        found = self._one(f"datastores/{name}", Datastore)
+        if found is None:
+            raise NotFound(f"there is no datastore {name}", "see: zv datastore list")
+        return found
+
+    def networks(self) -> list[Network]:
+        return self._all("networks/", Network)
+
+    def network(self, name: str) -> Network:
+        found = self._one(f"networks/{name}", Network)
+        if found is None:
+            raise NotFound(f"there is no network {name}", "see: zv network list")
+        return found
+
+    def setting(self, name: str) -> int | str | bool:
+        if name not in SETTINGS:
+            raise NotFound(f"there is no setting {name}", "see: zv settings list")
+        raw = self._values.get(f"settings/{name}")
+        value: int | str | bool = SETTINGS[name].default if raw is None else json.loads(raw)
+        return value
+
+    def number(self, name: str) -> int:
+        """A setting that is a whole number."""
+        return int(self.setting(name))
+
+    # writing ---------------------------------------------------------------------------------
+
+    async def put(self, key: str, value: Model, *, revision: int | None = None) -> None:
+        """Write through; the replica shows it at once."""
+        raw = value.model_dump_json().encode()
+        self._keep(key, raw, await self._registry.put(key, raw, revision=revision))
+
+    async def create(self, values: dict[str, Model]) -> None:
+        """All of `values` or none; Conflict where one of the keys exists."""
+        raw = {key: value.model_dump_json().encode() for key, value in values.items()}
+        await self._registry.put_many(raw, expect=dict.fromkeys(raw, 0))
+        for key, value in raw.items():
+            self._values.setdefault(key, value)
+
+    async def delete(self, *keys: str) -> None:
+        for key in keys:
+            await self._registry.delete(key)
+            self._values.pop(key, None)
+            self._revisions.pop(key, None)
+
+    async def set_setting(self, name: str, value: int | str | bool) -> None:
+        known = SETTINGS.get(name)
+        if known is None:
+            raise NotFound(f"there is no setting {name}", "see: zv settings list")
+        if type(value) is not type(known.default):
+            raise InvalidInput(f"{name} wants a {type(known.default).__name__}, not {value!r}")
+        if not isinstance(value, bool) and isinstance(value, int):
+            low, high = known.minimum, known.maximum
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise InvalidInput(f"{name} must lie between {low} and {high} {known.unit}, not {value}")
+        raw = json.dumps(value).encode()
+        self._keep(f"settings/{name}", raw, await self._registry.put(f"settings/{name}", raw))
+
+    async def change_vm(self, name: str, change: Callable[[VmRecord], VmRecord]) -> VmRecord:
+        """Read, change, write if nobody else changed it meanwhile; tried again on conflict."""
+        for _ in range(8):
+            entry = await self._registry.get(f"vms/{name}")
+            if entry is None:
+                raise NotFound(f"there is no vm {name}", "see: zv vm list")
+            before = VmRecord.model_validate_json(entry.value)
+            after = change(before)
+            if after == before:
+                return before
+            try:
+                await self.put(f"vms/{name}", after, revision=entry.revision)
+            except Conflict:
+                continue
+            return after
+        raise Conflict(f"{name} is being changed by others all the time", "try again")
+
+    def observe(self, seen: Observation) -> None:
+        """Queue an observation; never blocks. The replica shows it at once, the registry when it can."""
+        known = self._pending.get(seen.vm)
+        if known is None or seen.epoch >= known.epoch:
+            self._pending[seen.vm] = seen
+        record = self._one(f"vms/{seen.vm}", VmRecord)
+        if record is not None:
+            self._values[f"vms/{seen.vm}"] = apply_observation(record, seen).model_dump_json().encode()
+        self._wake.set()
+
+    # loops -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        await asyncio.gather(self._follow(), self._write_observations())
+
+    async def _follow(self) -> None:
+        """Load everything, then follow the watches; load again every minute and after any fault."""
+        while True:
+            watches = [asyncio.create_task(self._watch(p)) for p in PREFIXES]
+            try:
+                await self._load()
+                await asyncio.wait(watches, timeout=RESYNC_S, return_when=asyncio.FIRST_COMPLETED)
+            except ZugvogelError as error:
+                log.warning("registry not read: %s", error)
+                await self._clock.sleep(1.0)
+            finally:
+                for watch in watches:
+                    watch.cancel()
+                await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _load(self) -> None:
+        fresh: dict[str, tuple[bytes, int]] = {}
+        for prefix in PREFIXES:
+            for entry in await self._registry.list(prefix, stale_ok=True):
+                fresh[entry.key] = (entry.value, entry.revision)
+        for key in set(self._values) - set(fresh):
+            del self._values[key]
+            self._revisions.pop(key, None)
+        for key, (value, revision) in fresh.items():
+            self._keep(key, value, revision)
+        if "cluster" in self._values:
+            self.is_loaded.set()
+        self.on_hosts(self.hosts())
+
+    async def _watch(self, prefix: str) -> None:
+        async for change in self._registry.watch(prefix):
+            if change.value is None:
+                self._values.pop(change.key, None)
+            else:
+                self._keep(change.key, change.value, change.revision)
+            if prefix == "hosts/":
+                self.on_hosts(self.hosts())
+
+    def _keep(self, key: str, value: bytes, revision: int) -> None:
+        if revision >= self._revisions.get(key, 0):
+            self._values[key] = value
+            self._revisions[key] = revision
+
+    async def _write_observations(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for seen in list(self._pending.values()):
+                await self._write_observation(seen)
+            if self._pending:
+                await self._clock.sleep(1.0)
+                self._wake.set()
+
+    async def _write_observation(self, seen: Observation) -> None:
+        try:
+            await self.change_vm(seen.vm, lambda record: apply_observation(record, seen))
+        except NotFound:
+            pass
+        except ZugvogelError as error:
+            log.warning("%s: not written to the registry yet: %s", seen.vm, error)
+            return
+        if self._pending.get(seen.vm) == seen:
+            del self._pending[seen.vm]
+
+
+def apply_observation(record: VmRecord, seen: Observation) -> VmRecord:
+    """The record with `seen` in it; unchanged when a higher epoch was seen before."""
+    if seen.epoch < record.epoch:
+        return record
+    update: dict[str, object] = {
+        "observed": seen.observed,
+        "host": seen.host,
+        "epoch": seen.epoch,
+        "why": seen.why,
+    }
+    if seen.wanted:
+        update["wanted"] = seen.wanted
+    return record.model_copy(update=update)

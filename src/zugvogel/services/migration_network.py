@@ -1,0 +1,93 @@
+"""Is the vm's network right after the move? Looked at from the source host, that is through the switch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from zugvogel.domain.migration import NetworkCheck
+from zugvogel.domain.vm import Nic
+from zugvogel.errors import ZugvogelError
+from zugvogel.ports.network import RarpWatch
+from zugvogel.services.local_vms import Guest, LocalVms
+
+log = logging.getLogger(__name__)
+
+RARP_WAIT_S = 2.0
+PROBE_S = 2.0
+BEFORE_S = 0.5
+
+
+class NetworkWatch:
+    """`begin` before the switchover, `verify` after it. Nothing here can make a move fail."""
+
+    def __init__(self, vms: LocalVms, guest: Guest) -> None:
+        self._vms = vms
+        self._guest = guest
+        self._rarp: dict[str, RarpWatch] = {}
+        self._before: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
+
+    def _bridge(self, nic: Nic) -> str | None:
+        return self._vms.inventory.network(nic.network).bridge_on(self._vms.host)
+
+    async def begin(self) -> None:
+        for nic in self._guest.definition.nics:
+            try:
+                bridge = self._bridge(nic)
+                if bridge is None:
+                    continue
+                self._rarp[nic.mac] = self._vms.network.watch_rarp(bridge, nic.mac)
+            except (ZugvogelError, OSError) as error:
+                log.warning("%s: RARP cannot be watched: %s", self._guest.name, error)
+                continue
+            addresses = self._vms.network.learned_addresses(nic.mac)
+            self._addresses[nic.mac] = addresses
+            self._before[nic.mac] = asyncio.create_task(self._answering(bridge, nic.mac, addresses, BEFORE_S))
+
+    async def _answering(
+        self, bridge: str, mac: str, addresses: tuple[str, ...], wait_s: float
+    ) -> tuple[str, ...]:
+        """Those of `addresses` for which `mac` answers an ARP probe."""
+        found = []
+        for address in addresses[:4]:
+            try:
+                if await self._vms.network.probe(bridge, address, wait_s) == mac:
+                    found.append(address)
+            except (ZugvogelError, OSError) as error:
+                log.warning("%s: %s not probed: %s", self._guest.name, address, error)
+        return tuple(found)
+
+    async def verify(self) -> tuple[NetworkCheck, ...]:
+        return tuple(await asyncio.gather(*(self._verify_one(nic) for nic in self._guest.definition.nics)))
+
+    async def _verify_one(self, nic: Nic) -> NetworkCheck:
+        bridge, rarp, before = self._bridge(nic), self._rarp.get(nic.mac), self._before.get(nic.mac)
+        if bridge is None or rarp is None or before is None:
+            return NetworkCheck(mac=nic.mac, why="the network could not be watched on the source")
+        seen = await rarp.seen(RARP_WAIT_S)
+        answered = await before
+        after = await self._answering(bridge, nic.mac, answered, PROBE_S)
+        lost = sorted(set(answered) - set(after))
+        verified: bool | None
+        if lost:
+            verified, why = False, f"{', '.join(lost)} answered before the move and does not answer now"
+        elif not seen:
+            verified, why = (True if after else None), "no RARP was seen, but the addresses answer" * bool(after)
+        else:
+            verified, why = True, "RARP seen" + (f", {', '.join(after)} answers" if after else "")
+        return NetworkCheck(
+            mac=nic.mac,
+            rarp_seen=seen,
+            addresses=self._addresses.get(nic.mac, ()),
+            answered_before=answered,
+            answers_after=after,
+            is_verified=verified,
+            why=why,
+        )
+
+    def close(self) -> None:
+        for rarp in self._rarp.values():
+            rarp.close()
+        for task in self._before.values():
+            task.cancel()

@@ -1,0 +1,174 @@
+"""Operations: the cluster itself, its hosts, tokens, settings, tasks and events."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import Any
+
+from zugvogel.core import cpu
+from zugvogel.domain.cluster import Access, Cluster, Token
+from zugvogel.domain.host import CpuFacts, Host, HostStatus
+from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
+from zugvogel.domain.settings import SETTINGS
+from zugvogel.domain.task import Event, Task
+from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused
+from zugvogel.ports.backend import BaselineStatus, SettingValue
+from zugvogel.services.membership import Membership
+from zugvogel.services.operations.world import World
+
+
+class ClusterOperations:
+    def __init__(self, world: World, membership: Membership) -> None:
+        self._w = world
+        self._membership = membership
+        self.tickets: dict[str, str] = {}
+        world.handlers.update({"task.get": self._on_task, "task.cancel": self._on_cancel})
+
+    # who may -------------------------------------------------------------------------------------
+
+    async def authenticate(self, token: str) -> Access:
+        if token and self.tickets.pop(token, None) is not None:
+            return Access.OPERATOR
+        token_id, _, secret = token.partition(".")
+        known = self._w.inventory.token(token_id) if token_id and "/" not in token_id else None
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        if known is None or not hmac.compare_digest(known.secret_sha256, digest):
+            raise Forbidden("the token is not known to this cluster", "see: zv context list")
+        return known.access
+
+    async def tokens(self) -> list[Token]:
+        return [t.model_copy(update={"secret_sha256": ""}) for t in self._w.inventory.tokens()]
+
+    async def new_token(self, request: NewToken) -> tuple[Token, str]:
+        secret, token_id = secrets.token_urlsafe(32), secrets.token_hex(4)
+        token = Token(
+            id=token_id,
+            access=request.access,
+            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            description=request.description,
+            created_at=self._w.clock.now_iso(),
+        )
+        await self._w.inventory.put(f"tokens/{token_id}", token, revision=0)
+        self._w.events.emit("token.created", token_id, f"a token for {request.access}s was created")
+        return token.model_copy(update={"secret_sha256": ""}), f"{token_id}.{secret}"
+
+    async def revoke_token(self, token_id: str) -> None:
+        known = self._w.inventory.token(token_id)
+        if known is None:
+            raise NotFound(f"there is no token {token_id}", "see: zv token list")
+        admins = [t for t in self._w.inventory.tokens() if t.access is Access.ADMIN]
+        if known.access is Access.ADMIN and len(admins) == 1:
+            raise Refused(
+                "this is the last admin token", "create another one first: zv token create --access admin"
+            )
+        await self._w.inventory.delete(f"tokens/{token_id}")
+        self._w.events.emit("token.revoked", token_id, f"token {token_id} was revoked")
+
+    # cluster and hosts -----------------------------------------------------------------------------
+
+    async def cluster(self) -> Cluster:
+        return self._w.inventory.cluster()
+
+    async def baseline(self) -> BaselineStatus:
+        facts = await self._cpu_facts()
+        missing = {
+            model: {host: flags for host, f in facts.items() if (flags := tuple(cpu.missing_flags(model, f)))}
+            for model in cpu.MODELS
+        }
+        best = cpu.best_baseline(list(facts.values()))
+        chosen = self._w.inventory.cluster().cpu_baseline
+        return BaselineStatus(
+            current=chosen or best,
+            is_set=bool(chosen),
+            best=best,
+            missing=missing,
+            vendors={host: f.vendor for host, f in facts.items()},
+        )
+
+    async def _cpu_facts(self) -> dict[str, CpuFacts]:
+        return {s.host.name: s.report.facts.cpu for s in await self._w.statuses() if s.report}
+
+    async def set_baseline(self, model: str) -> BaselineStatus:
+        status = await self.baseline()
+        if model != "auto":
+            if model not in cpu.MODELS:
+                raise InvalidInput(f"there is no model {model}", f"models are: auto, {', '.join(cpu.MODELS)}")
+            if lacking := status.missing[model]:
+                told = "; ".join(f"{h} lacks {', '.join(flags)}" for h, flags in lacking.items())
+                raise Refused(f"not every host can run {model}: {told}", f"the best for all is {status.best}")
+        chosen = "" if model == "auto" else model
+        cluster = self._w.inventory.cluster().model_copy(update={"cpu_baseline": chosen})
+        await self._w.inventory.put("cluster", cluster)
+        self._w.events.emit("cluster.baseline-set", cluster.name, f"the CPU baseline is {model}")
+        return await self.baseline()
+
+    async def hosts(self) -> list[HostStatus]:
+        return await self._w.statuses()
+
+    async def host(self, name: str) -> HostStatus:
+        return await self._w.status_of(name)
+
+    async def local_host(self) -> Host:
+        return self._w.host()
+
+    async def remove_host(self, name: str) -> None:
+        status = await self._w.status_of(name)
+        if name == self._w.me or status.verdict.value in {"live", "partitioned", "isolated", "storage-lost"}:
+            raise Refused(f"{name} is {status.verdict}", "stop its agent first (systemctl stop zugvogel-agent)")
+        holds = [v.definition.name for v in self._w.inventory.vms() if v.host == name and v.observed == "running"]
+        if holds:
+            raise Refused(f"{name} still holds {', '.join(holds)}", "start them elsewhere first")
+        await self._membership.remove_host(name)
+        self._w.events.emit("host.removed", name, f"{name} was removed from the cluster")
+
+    async def new_join_token(self) -> str:
+        return await self._membership.new_join_token()
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        answer = await self._membership.join(request)
+        self._w.events.emit("host.joined", request.name, f"{request.name} at {request.address} joined the cluster")
+        return answer
+
+    # settings ----------------------------------------------------------------------------------------
+
+    async def settings(self) -> list[SettingValue]:
+        return [SettingValue(s, self._w.inventory.setting(s.name)) for s in SETTINGS.values()]
+
+    async def set_setting(self, name: str, value: int | str | bool) -> SettingValue:
+        await self._w.inventory.set_setting(name, value)
+        self._w.events.emit("setting.changed", name, f"{name} is now {value}", evidence={"value": value})
+        return SettingValue(SETTINGS[name], value)
+
+    # tasks and events ----------------------------------------------------------------------------------
+
+    async def tasks(self) -> list[Task]:
+        return await self._w.tasks.list()
+
+    async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
+        """From the owner while it runs, from the registry otherwise."""
+        known = await self._w.tasks.get(task_id)
+        if known.owner == self._w.me:
+            return await self._w.tasks.wait(task_id, since, wait_s)
+        if known.state.is_final:
+            return known
+        payload = {"id": task_id, "since": since, "wait_s": wait_s}
+        return Task.model_validate(await self._w.on(known.owner, "task.get", payload, timeout_s=wait_s + 10))
+
+    async def _on_task(self, payload: dict[str, Any]) -> dict[str, Any]:
+        task = await self._w.tasks.wait(str(payload["id"]), int(payload["since"]), float(payload["wait_s"]))
+        return task.model_dump(mode="json")
+
+    async def cancel_task(self, task_id: str) -> Task:
+        known = await self._w.tasks.get(task_id)
+        return Task.model_validate(await self._w.on(known.owner, "task.cancel", {"id": task_id}))
+
+    async def _on_cancel(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._w.tasks.cancel(str(payload["id"])).model_dump(mode="json")
+
+    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
+        return await self._w.events.list(after=after, limit=limit, subject=subject)
+
+    async def health(self) -> dict[str, Any]:
+        return {"host": self._w.me, "status": "ok", "is_registry_loaded": self._w.inventory.is_loaded.is_set()}

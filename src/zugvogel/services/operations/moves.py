@@ -1,0 +1,163 @@
+"""Operations: plan and start a live migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zugvogel.core import cpu, placement
+from zugvogel.core.checks import MigrationFacts, check_migration
+from zugvogel.domain.host import HostStatus
+from zugvogel.domain.migration import (
+    Candidate,
+    Finding,
+    FindingLevel,
+    MigrationOptions,
+    MigrationPlan,
+)
+from zugvogel.domain.requests import MigrateVm
+from zugvogel.domain.task import Task
+from zugvogel.domain.vm import VmRecord, VmState, VmView
+from zugvogel.errors import ProcedureFailed, Refused
+from zugvogel.services.live_migration import LiveMigrations
+from zugvogel.services.migration_stream import StreamSettings
+from zugvogel.services.operations.vms import VmOperations
+from zugvogel.services.operations.world import World
+from zugvogel.services.tasks import TaskCancelled, TaskContext
+
+
+class MoveOperations:
+    def __init__(self, world: World, vms: VmOperations, live: LiveMigrations) -> None:
+        self._w = world
+        self._vms = vms
+        self._live = live
+        world.handlers["vm.migrate"] = self._on_migrate
+
+    async def plan_migration(self, name: str, request: MigrateVm) -> MigrationPlan:
+        """All findings, for the named target or for the best one."""
+        view, record = await self._vms.vm(name), self._w.inventory.vm(name)
+        if view.host is None or view.state is not VmState.RUNNING:
+            raise Refused(
+                f"{name} is {view.state}, not running", f"start it where you want it: zv vm start {name}"
+            )
+        if request.target is not None:
+            self._w.inventory.host(request.target)
+        statuses = await self._w.statuses()
+        candidates = self._candidates(record, view, statuses)
+        target, reason = self._choose_target(candidates, request.target)
+        findings: tuple[Finding, ...] = ()
+        if target is not None:
+            findings = check_migration(self._facts(record, view, statuses, target))
+        return MigrationPlan(
+            vm=name,
+            source=view.host,
+            target=target,
+            reason=reason,
+            findings=findings,
+            candidates=candidates,
+        )
+
+    def _candidates(self, record: VmRecord, view: VmView, statuses: list[HostStatus]) -> tuple[Candidate, ...]:
+        """Hosts weighed by room; those a pre-check refuses are unfit with that cause."""
+        networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
+        others = [s for s in statuses if s.host.name != view.host]
+        weighed = placement.weigh(record.definition, record.datastore, networks, others)
+        checked = [self._check_candidate(c, record, view, statuses) for c in weighed]
+        return tuple(sorted(checked, key=lambda c: (not c.is_fit, -c.score, c.host)))
+
+    def _check_candidate(
+        self, candidate: Candidate, record: VmRecord, view: VmView, statuses: list[HostStatus]
+    ) -> Candidate:
+        if not candidate.is_fit:
+            return candidate
+        refused = [
+            f
+            for f in check_migration(self._facts(record, view, statuses, candidate.host))
+            if f.level is FindingLevel.REFUSED
+        ]
+        if not refused:
+            return candidate
+        return candidate.model_copy(update={"is_fit": False, "why": refused[0].cause})
+
+    def _choose_target(self, candidates: tuple[Candidate, ...], wanted: str | None) -> tuple[str | None, str]:
+        if wanted is not None:
+            return wanted, "asked for with --to"
+        if candidates and candidates[0].is_fit:
+            best = candidates[0]
+            return best.host, f"{best.host} is the best of {len(candidates)}: {best.why}"
+        if len(candidates) == 1:
+            return candidates[0].host, "the only other host"
+        return None, placement.explain_none(candidates)
+
+    def _facts(self, record: VmRecord, view: VmView, statuses: list[HostStatus], target: str) -> MigrationFacts:
+        by_name = {s.host.name: s for s in statuses}
+        source, there = by_name[str(view.host)], by_name[target]
+        running = next((v for v in (source.report.vms if source.report else ()) if v.name == view.name), None)
+        model = running.cpu_model if running and running.cpu_model else record.definition.cpu_model
+        missing: tuple[str, ...] = ()
+        if model != "host" and there.report is not None:
+            missing = tuple(cpu.missing_flags(model, there.report.facts.cpu))
+        return MigrationFacts(
+            vm=record.definition,
+            state=view.state,
+            is_migrating=view.is_migrating,
+            datastore=self._w.inventory.datastore(record.datastore),
+            source=source,
+            target=there,
+            networks=tuple(self._w.inventory.network(n.network) for n in record.definition.nics),
+            missing_flags=missing,
+            cpu_model=model,
+        )
+
+    async def migrate_vm(self, name: str, request: MigrateVm) -> Task:
+        plan = await self.plan_migration(name, request)
+        if plan.is_refused:
+            causes = [
+                f"{f.code}: {f.cause}; {f.next_step}" for f in plan.findings if f.level is FindingLevel.REFUSED
+            ]
+            told = "\n  ".join(causes) or plan.reason
+            raise Refused(f"{name} cannot be live-migrated:\n  {told}", "")
+        payload = {
+            "vm": name,
+            "target": plan.target,
+            "reason": plan.reason,
+            "options": request.options.model_dump(),
+        }
+        return Task.model_validate(await self._w.on(plan.source, "vm.migrate", payload))
+
+    async def _on_migrate(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """On the source: start the task."""
+        requested_at = self._w.clock.monotonic()
+        guest = self._w.vms.free_guest(str(payload["vm"]))
+        target = self._w.inventory.host(str(payload["target"]))
+        settings = self._settings(MigrationOptions.model_validate(payload["options"]))
+        reason = str(payload["reason"])
+
+        async def work(ctx: TaskContext) -> dict[str, Any]:
+            ctx.progress("prepare", f"to {target.name}: {reason}")
+            report = await self._live.run(ctx, guest, target, settings, requested_at)
+            told = {**report.model_dump(mode="json"), "reason": reason}
+            ctx.report(told)
+            if report.result == "stayed" and ctx.cancel_requested.is_set():
+                raise TaskCancelled(f"{report.vm} runs on {report.source}, untouched")
+            if report.result == "stayed":
+                raise ProcedureFailed(f"{report.vm} was not moved and runs on {report.source}: {report.why}")
+            if report.result == "died":
+                raise ProcedureFailed(
+                    f"{report.vm} ended during the move: {report.why}", f"start it: zv vm start {report.vm}"
+                )
+            return told
+
+        guest.busy = "about to migrate"
+        task = self._w.tasks.start("vm.migrate", guest.name, work, is_cancellable=True)
+        return task.model_dump(mode="json")
+
+    def _settings(self, options: MigrationOptions) -> StreamSettings:
+        inventory = self._w.inventory
+        encrypted = options.is_encrypted
+        return StreamSettings(
+            channels=options.channels or inventory.number("migration.channels"),
+            is_encrypted=bool(inventory.setting("migration.tls")) if encrypted is None else encrypted,
+            bandwidth_bps=(options.bandwidth_mib or inventory.number("migration.bandwidthlimit")) << 20,
+            max_downtime_ms=options.max_downtime_ms or inventory.number("migration.maxdowntime"),
+            timeout_s=options.timeout_s or inventory.number("migration.timeout"),
+        )

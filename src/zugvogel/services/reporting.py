@@ -1,0 +1,95 @@
+"""What this host tells the primaries: facts, vms, datastores, reservations in one value."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from zugvogel.domain.host import DatastoreReport, HostFacts, HostReport, VmReport
+from zugvogel.errors import ZugvogelError
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.ticking import run_every
+
+REFRESH_S = 5.0
+"""How often facts and the datastores' sizes are looked at."""
+
+
+class Reporting:
+    """`usable`: datastore name -> (is usable, why not), from the beats. `reserved`: (bytes, cpus) held for
+    incoming vms. Sizes are asked in the background, so that a hung datastore delays nothing."""
+
+    def __init__(
+        self,
+        host: str,
+        boot_id: str,
+        clock: Clock,
+        *,
+        facts: Callable[[], Awaitable[HostFacts]],
+        vms: Callable[[], Sequence[VmReport]],
+        datastores: Callable[[], Sequence[MountedDatastore]],
+        usable: Callable[[str], tuple[bool, str]],
+        reserved: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._host = host
+        self._boot_id = boot_id
+        self._clock = clock
+        self._read_facts = facts
+        self._vms = vms
+        self._datastores = datastores
+        self._usable = usable
+        self._reserved = reserved
+        self._facts: HostFacts | None = None
+        self._sizes: dict[str, DatastoreReport] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        try:
+            await run_every(self._clock, lambda: REFRESH_S, self.tick, "report")
+        finally:
+            for task in self._asking.values():
+                task.cancel()
+
+    async def tick(self) -> None:
+        """Read the facts; ask every datastore that is not being asked."""
+        mounted = {m.datastore.name: m for m in self._datastores()}
+        self._sizes = {name: size for name, size in self._sizes.items() if name in mounted}
+        for name, datastore in mounted.items():
+            if name not in self._asking:
+                self._asking[name] = asyncio.create_task(self._ask(name, datastore))
+        facts = await self._read_facts()
+        if facts != self._facts:
+            self._facts = facts
+
+    def current(self) -> HostReport | None:
+        """The report now; None until the facts were read once. Cheap: called every interval."""
+        if self._facts is None:
+            return None
+        reserved_bytes, reserved_cpus = self._reserved()
+        return HostReport(
+            host=self._host,
+            boot_id=self._boot_id,
+            facts=self._facts,
+            vms=tuple(sorted(self._vms(), key=lambda vm: vm.name)),
+            datastores=tuple(self._datastore(m.datastore.name) for m in self._datastores()),
+            reserved_bytes=reserved_bytes,
+            reserved_cpus=reserved_cpus,
+        )
+
+    def _datastore(self, name: str) -> DatastoreReport:
+        is_usable, why = self._usable(name)
+        size = self._sizes.get(name)
+        if size is None:
+            return DatastoreReport(name=name, is_usable=is_usable, why=why)
+        if is_usable == size.is_usable and why == size.why:
+            return size
+        return size.model_copy(update={"is_usable": is_usable and size.is_usable, "why": why or size.why})
+
+    async def _ask(self, name: str, mounted: MountedDatastore) -> None:
+        try:
+            self._sizes[name] = await mounted.report()
+        except ZugvogelError as error:
+            before = self._sizes.get(name, DatastoreReport(name=name, is_usable=False))
+            self._sizes[name] = before.model_copy(update={"is_usable": False, "why": error.cause})
+        finally:
+            self._asking.pop(name, None)

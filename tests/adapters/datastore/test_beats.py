@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.datastore.conftest import Bindfs, datastore_at, opened
+from zugvogel.adapters.datastore.store import FileDatastores
+from zugvogel.domain.datastore import Beat
+from zugvogel.errors import StorageError
+
+
+def beat(host: str, counter: int) -> Beat:
+    return Beat(host=host, boot_id="1", counter=counter)
+
+
+async def test_torn_and_foreign_files_are_left_out(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    await store.beats.write(beat("host1", 1))
+    hosts = tmp_path / ".zugvogel/hosts"
+    block = (hosts / "host1").read_bytes()
+    assert len(block) == 4096
+    (hosts / "torn").write_bytes(block.replace(b'"counter":1', b'"counter":2'))
+    (hosts / "other").write_bytes(block)  # says that it is host1's
+    (hosts / "empty").touch()
+    (hosts / "folder").mkdir()
+    assert await store.beats.read_all() == {"host1": beat("host1", 1)}
+
+
+async def test_a_beat_goes_nowhere_but_to_its_own_datastore(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    (tmp_path / ".zugvogel/id").write_text("another\n")
+    with pytest.raises(StorageError, match="another datastore"):
+        await store.beats.write(beat("host1", 1))
+    (tmp_path / ".zugvogel/id").unlink()
+    with pytest.raises(StorageError, match="not mounted"):
+        await store.beats.write(beat("host1", 1))
+
+
+@pytest.mark.lab
+async def test_beats_pass_the_caches_of_two_hosts(
+    tmp_path: Path, make_mount: Callable[[Path, str], Bindfs]
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    await opened(source)
+    one, two = make_mount(source, "one"), make_mount(source, "two")
+    writer = FileDatastores("host1", 0, 0).open(datastore_at(one.path))
+    reader = FileDatastores("host2", 0, 0).open(datastore_at(two.path))
+    for counter in range(1, 20):
+        await writer.beats.write(beat("host1", counter))
+        assert (await reader.beats.read_all())["host1"].counter == counter

@@ -1,0 +1,89 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zugvogel.core.verdicts import BeatEvidence, HostEvidence, judge
+from zugvogel.domain.host import Verdict
+
+T = 15.0
+TABLE = {
+    "heard and beating": (0.5, (BeatEvidence("a", 0.5),), Verdict.LIVE),
+    "heard, no datastore in the cluster": (0.5, (), Verdict.LIVE),
+    "heard, judge cannot read the datastore": (0.5, (BeatEvidence("a", 20, is_readable=False),), Verdict.LIVE),
+    "heard, never wrote a beat": (0.5, (BeatEvidence("a", None),), Verdict.LIVE),
+    "heard, one of two datastores still": (
+        0.5, (BeatEvidence("a", 0.5), BeatEvidence("b", 9.5)), Verdict.STORAGE_LOST),
+    "silent, beat moves": (15.0, (BeatEvidence("a", 0.5),), Verdict.PARTITIONED),
+    "silent, beat says isolated": (15.0, (BeatEvidence("a", 0.5, is_isolated=True),), Verdict.ISOLATED),
+    "silent, still": (15.0, (BeatEvidence("a", 15.0),), Verdict.FAILED),
+    "silent, still, was isolated": (15.0, (BeatEvidence("a", 15.0, is_isolated=True),), Verdict.FAILED),
+    "silent, still on one, moving on the other": (
+        20.0, (BeatEvidence("a", 20.0), BeatEvidence("b", 1.0)), Verdict.PARTITIONED),
+    "silent, no datastore": (60.0, (), Verdict.PARTITIONED),
+    "silent, datastore unreadable": (60.0, (BeatEvidence("a", 60.0, is_readable=False),), Verdict.PARTITIONED),
+    "silent, another file system": (60.0, (BeatEvidence("a", 60.0, is_same_place=False),), Verdict.PARTITIONED),
+    "power cut, beat one second younger": (15.2, (BeatEvidence("a", 14.3),), Verdict.LIVE),
+    "power cut, heartbeat one second younger": (14.3, (BeatEvidence("a", 15.2),), Verdict.LIVE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_architectures_table(name: str) -> None:
+    silence_s, beats, verdict = TABLE[name]
+    judgement = judge(HostEvidence(silence_s, True, T, beats))
+    assert judgement.verdict is verdict, judgement.why
+    assert judgement.why
+
+
+def test_a_host_that_another_host_hears_is_not_failed() -> None:
+    evidence = HostEvidence(20, True, T, (BeatEvidence("a", 20.0),), heard_by=("h3",))
+    judgement = judge(evidence)
+    assert judgement.verdict is Verdict.STORAGE_LOST
+    assert "h3" in judgement.why
+
+
+def test_a_host_never_heard_is_not_called_live() -> None:
+    assert judge(HostEvidence(0.1, False, T, ())).verdict is Verdict.PARTITIONED
+    assert judge(HostEvidence(1.0, False, T, (BeatEvidence("a", 0.0),))).verdict is Verdict.PARTITIONED
+
+
+beats = st.builds(
+    BeatEvidence,
+    st.sampled_from(["a", "b"]),
+    st.none() | st.floats(0, 60),
+    is_readable=st.booleans(),
+    is_same_place=st.booleans(),
+    is_isolated=st.booleans(),
+)
+evidence = st.builds(
+    HostEvidence,
+    st.floats(0, 60),
+    st.booleans(),
+    st.floats(3, 30),
+    st.lists(beats, max_size=3).map(tuple),
+    st.sampled_from([(), ("h2",)]),
+)
+
+
+@given(evidence)
+def test_failed_needs_full_proof(e: HostEvidence) -> None:
+    proofs = [b for b in e.beats if b.is_readable and b.is_same_place and b.still_s is not None]
+    proven = (
+        e.silence_s >= e.detection_time_s
+        and bool(proofs)
+        and all(b.still_s is not None and b.still_s >= e.detection_time_s for b in proofs)
+        and not e.heard_by
+    )
+    assert (judge(e).verdict is Verdict.FAILED) == proven
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(3, 60))
+def test_a_power_cut_goes_from_live_to_failed_without_a_flicker(beat_lag: float, net_lag: float, t: float) -> None:
+    """Beat and heartbeat stop within 0.2 T of each other, whatever their phase."""
+    seen = []
+    for tenth in range(30):
+        passed = tenth * t / 20
+        silence, still = passed + net_lag * 0.19 * t, passed + beat_lag * 0.19 * t
+        seen.append(judge(HostEvidence(silence, True, t, (BeatEvidence("a", still),))).verdict)
+    assert set(seen) == {Verdict.LIVE, Verdict.FAILED}
+    assert seen == sorted(seen, key=lambda v: v is Verdict.FAILED)

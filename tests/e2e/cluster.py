@@ -1,0 +1,232 @@
+"""A lab cluster as tests see it: API calls, faults, and what is really there (processes, taps, files)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zugvogel.lab import api_calls
+from zugvogel.lab.layout import Layout
+
+ZV = [sys.executable, "-m", "zugvogel.cli.main"]
+FAILPOINTS = "/run/zugvogel/failpoints"
+PATIENCE_S = 60.0
+
+
+class Cluster:
+    """`hosts` are the names; every wait is bounded by PATIENCE_S and says what it waited for."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    @property
+    def hosts(self) -> list[str]:
+        return [h.name for h in self.layout.load().hosts]
+
+    # asking --------------------------------------------------------------------------------------
+
+    def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        return api_calls.call(self.layout, method, path, body, timeout_s=20.0)
+
+    def zv(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([*ZV, *arguments], capture_output=True, text=True, timeout=300, check=False)
+        assert not check or done.returncode == 0, f"zv {' '.join(arguments)}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def zv_json(self, *arguments: str) -> Any:
+        return json.loads(self.zv(*arguments, "--json").stdout)
+
+    def vm(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api("GET", f"/vms/{name}")
+        return found
+
+    def host(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api("GET", f"/hosts/{name}")
+        return found
+
+    def wait(self, what: str, is_so: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+        deadline, last = time.monotonic() + patience_s, ""
+        while time.monotonic() < deadline:
+            try:
+                if found := is_so():
+                    return found
+            except Exception as error:  # an agent that is being cut answers with anything
+                last = f" (last: {error})"
+            time.sleep(0.1)
+        raise AssertionError(f"not within {patience_s:.0f} s: {what}{last}")
+
+    def task_end(self, task_id: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+        def ended() -> Any:
+            task = self.api("GET", f"/tasks/{task_id}")
+            return task if task["state"] in {"done", "failed", "cancelled"} else None
+
+        found: dict[str, Any] = self.wait(f"end of task {task_id}", ended, patience_s)
+        return found
+
+    def do(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Start a task and wait for its good end."""
+        task = self.task_end(self.api(method, path, body or {})["id"])
+        assert task["state"] == "done", task["error"]
+        return task
+
+    def create(self, name: str, memory_mib: int = 128, **more: Any) -> None:
+        body = {"name": name, "memory_bytes": memory_mib << 20, "cpus": 1, "image": "lab-guest", **more}
+        self.do("POST", "/vms", body)
+
+    def start(self, name: str, host: str, *, until_answers: bool = False) -> None:
+        self.do("POST", f"/vms/{name}/start", {"host": host})
+        if until_answers:
+            self.wait(f"{name} to have an address", lambda: self.vm(name)["addresses"])
+
+    def migrate(self, name: str, target: str, **options: Any) -> str:
+        """Start a live migration; the task's id."""
+        body = {"target": target, "options": options}
+        return str(self.api("POST", f"/vms/{name}/migrate", body)["id"])
+
+    # what is really there --------------------------------------------------------------------------
+
+    def init_pid(self, host: str) -> int:
+        return int(self.layout.host(host).init_pid.read_text().split()[0])
+
+    def processes(self, host: str) -> list[int]:
+        """Pids (as seen here) of everything in the host's pid namespace."""
+        try:
+            namespace = Path(f"/proc/{self.init_pid(host)}/ns/pid").readlink()
+        except (OSError, ValueError):
+            return []
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if (entry / "ns/pid").readlink() == namespace:
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def qemus(self, vm: str) -> dict[str, int]:
+        """host -> pid of a QEMU process of `vm` there (zombies do not count)."""
+        found = {}
+        for host in self.hosts:
+            for pid in self.processes(host):
+                arguments = _command_line(pid)
+                if arguments and "qemu-system" in arguments[0] and f"/{vm}/" in " ".join(arguments):
+                    found[host] = pid
+        return found
+
+    def agent_pid(self, host: str) -> int:
+        for pid in self.processes(host):
+            if "agent run" in " ".join(_command_line(pid)):
+                return pid
+        raise AssertionError(f"no agent on {host}")
+
+    def taps(self, host: str) -> list[str]:
+        out = subprocess.run(
+            ["nsenter", "-t", str(self.init_pid(host)), "-n", "ip", "-json", "link", "show", "type", "tun"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        return [link["ifname"] for link in json.loads(out or "[]")]
+
+    def notes(self, vm: str) -> list[str]:
+        folder = self.layout.shared / vm
+        return sorted(p.name for p in folder.iterdir() if p.name.startswith(("migration.", "word.")))
+
+    def lease(self, vm: str) -> dict[str, Any]:
+        folder = self.layout.shared / vm
+        epochs = [int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"lease\.(\d+)", p.name))]
+        found = json.loads((folder / f"lease.{max(epochs)}").read_text())
+        return found.get("lease", found)  # type: ignore[no-any-return]
+
+    # failpoints and faults ---------------------------------------------------------------------------
+
+    def _failpoints(self, host: str) -> Path:
+        directory = Path(f"/proc/{self.init_pid(host)}/root{FAILPOINTS}")
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def hold(self, host: str, step: str) -> None:
+        self.release(host, step)
+        (self._failpoints(host) / step).touch()
+
+    def reached(self, host: str, step: str) -> bool:
+        return (self._failpoints(host) / f"{step}.reached").exists()
+
+    def release(self, host: str, step: str) -> None:
+        for name in (step, f"{step}.reached"):
+            (self._failpoints(host) / name).unlink(missing_ok=True)
+
+    def kill_qemu(self, vm: str, host: str) -> bool:
+        pid = self.qemus(vm).get(host)
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGKILL)
+        return True
+
+    def kill_agent(self, host: str) -> None:
+        """SIGKILL; the lab's init starts it again after a second, as systemd would."""
+        os.kill(self.agent_pid(host), signal.SIGKILL)
+
+    def all_live(self) -> None:
+        def live() -> bool:
+            return all(h["verdict"] == "live" for h in self.api("GET", "/hosts"))
+
+        self.wait("all hosts live", live)
+
+    # the one law -----------------------------------------------------------------------------------
+
+    def assert_runs_once(self, vm: str) -> str:
+        """Exactly one QEMU, on the host that holds the lease and that the API names; nothing is left over.
+        Returns the host."""
+
+        def settled() -> str:
+            view, qemus, lease = self.vm(vm), self.qemus(vm), self.lease(vm)
+            assert view["state"] == "running", view
+            assert list(qemus) == [view["host"]], (qemus, view["host"])
+            assert lease["state"] == "running", lease
+            assert lease["holder"]["host"] == view["host"], lease
+            assert not lease["heir"], lease
+            assert not view["is_migrating"], view
+            self._assert_nothing_left(vm)
+            return str(view["host"])
+
+        return str(self.wait(f"{vm} to run exactly once", settled, 40.0))
+
+    def assert_dead_once(self, vm: str) -> None:
+        def settled() -> bool:
+            view = self.vm(vm)
+            assert view["state"] == "failed", view
+            assert self.qemus(vm) == {}
+            assert self.lease(vm)["state"] == "released"
+            self._assert_nothing_left(vm)
+            return True
+
+        self.wait(f"{vm} to be reported dead", settled, 40.0)
+        told = [e for e in self.api("GET", f"/events?subject={vm}&limit=50") if e["kind"] == "vm.failed"]
+        assert told
+
+    def _assert_nothing_left(self, vm: str) -> None:
+        assert self.notes(vm) == []
+        for host in self.hosts:
+            running = [v for v in self.api("GET", "/vms") if v["host"] == host and v["state"] == "running"]
+            assert len(self.taps(host)) == sum(len(v["macs"]) for v in running), (host, self.taps(host), running)
+            report = self.host(host)["report"]
+            assert report["reserved_bytes"] == 0, (host, report["reserved_bytes"])
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [] if state == "Z" else [part.decode(errors="replace") for part in raw.split(b"\0")]
