@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator
 
 from zugvogel.errors import Conflict, Unreachable
@@ -50,7 +51,10 @@ class MemoryRegistry:
         for key, value in changes.items():
             self._write(key, value)
 
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
+    async def snapshot(self, prefix: str) -> tuple[builtins.list[Entry], int]:
+        return await self.list(prefix), self._revision
+
+    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Change]:
         queue: asyncio.Queue[Change] = asyncio.Queue()
         self._watchers.append((prefix, queue))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -83,12 +82,10 @@ def _add_lab(app: typer.Typer, words: Sequence[str]) -> None:
         app.add_typer(lab_app, name="lab")
     else:
         app.add_typer(typer.Typer(help="A cluster on this one machine, to try everything."), name="lab")
-    if find_spec("zugvogel.lab.demo") is None:
-        return
     if "demo" in words:
-        from importlib import import_module
+        from zugvogel.cli.commands_demo import demo as real_demo
 
-        app.command("demo")(import_module("zugvogel.lab.demo").demo)
+        app.command("demo", epilog="Example: zv demo --hosts 3 --moves 4 --keep")(real_demo)
     else:
 
         @app.command("demo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,6 +46,10 @@ class Registry(Protocol):
     async def put_many(self, changes: dict[str, bytes], *, expect: dict[str, int]) -> None:
         """All or nothing. `expect`: key -> revision (0: must not exist). Raises `Conflict`."""
 
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
-        """Changes from now on; reconnects by itself. May repeat or skip intermediate values of a key,
-        never the last one."""
+    async def snapshot(self, prefix: str) -> tuple[builtins.list[Entry], int]:
+        """All entries below `prefix` and the revision they are of. Without a majority: of whichever member
+        answers, and so perhaps old."""
+
+    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Change]:
+        """Every change after revision `after`, in order. Ends, or raises Unreachable, when the stream breaks:
+        then take a new snapshot."""

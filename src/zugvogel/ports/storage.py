@@ -51,7 +51,8 @@ class VmFolders(Protocol):
 
     async def import_image(self, vm: str, file: str, image: Path, size_bytes: int) -> tuple[str, int]:
         """Copy `image` (raw or qcow2, recognised by content, never by header trust alone) as disk `file`,
-        grown to `size_bytes` if larger. Returns its format and size. Raises `Refused` for images with a backing file."""
+        grown to `size_bytes` if larger. Returns its format and size. Raises
+        `Refused` for images with a backing file."""
 
     async def copy_in(self, vm: str, file: str, source: Path) -> None:
         """Copy a plain file (kernel, initrd, seed) into the folder."""

@@ -21,13 +21,13 @@ from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.vm import VmRecord, VmState
 from zugvogel.errors import Conflict, InvalidInput, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.registry import Registry
+from zugvogel.ports.registry import Change, Registry
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Model)
 PREFIXES = ("cluster", "hosts/", "vms/", "datastores/", "networks/", "settings/", "tokens/")
-RESYNC_S = 60.0
+RETRY_S = 0.5
 
 
 class Observation(Model):
@@ -191,42 +191,42 @@ class Inventory:
         await asyncio.gather(self._follow(), self._write_observations())
 
     async def _follow(self) -> None:
-        """Load everything, then follow the watches; load again every minute and after any fault."""
+        """A snapshot, then every change after it; a new snapshot whenever the stream breaks."""
         while True:
-            watches = [asyncio.create_task(self._watch(p)) for p in PREFIXES]
             try:
-                await self._load()
-                await asyncio.wait(watches, timeout=RESYNC_S, return_when=asyncio.FIRST_COMPLETED)
+                revision = await self._load()
+                async for change in self._registry.watch("", after=revision):
+                    self._take(change)
             except ZugvogelError as error:
-                log.warning("registry not read: %s", error)
-                await self._clock.sleep(1.0)
-            finally:
-                for watch in watches:
-                    watch.cancel()
-                await asyncio.gather(*watches, return_exceptions=True)
+                log.info("registry not followed: %s", error)
+            await self._clock.sleep(RETRY_S)
 
-    async def _load(self) -> None:
-        fresh: dict[str, tuple[bytes, int]] = {}
-        for prefix in PREFIXES:
-            for entry in await self._registry.list(prefix, stale_ok=True):
-                fresh[entry.key] = (entry.value, entry.revision)
+    async def _load(self) -> int:
+        entries, revision = await self._registry.snapshot("")
+        fresh = {e.key: e for e in entries if e.key.startswith(PREFIXES)}
         for key in set(self._values) - set(fresh):
             del self._values[key]
             self._revisions.pop(key, None)
-        for key, (value, revision) in fresh.items():
-            self._keep(key, value, revision)
+        for entry in fresh.values():
+            self._keep(entry.key, entry.value, entry.revision)
+        self._loaded()
+        return revision
+
+    def _take(self, change: Change) -> None:
+        if not change.key.startswith(PREFIXES):
+            return
+        if change.value is None:
+            self._values.pop(change.key, None)
+            self._revisions.pop(change.key, None)
+        else:
+            self._keep(change.key, change.value, change.revision)
+        if change.key.startswith(("hosts/", "cluster")):
+            self._loaded()
+
+    def _loaded(self) -> None:
         if "cluster" in self._values:
             self.is_loaded.set()
         self.on_hosts(self.hosts())
-
-    async def _watch(self, prefix: str) -> None:
-        async for change in self._registry.watch(prefix):
-            if change.value is None:
-                self._values.pop(change.key, None)
-            else:
-                self._keep(change.key, change.value, change.revision)
-            if prefix == "hosts/":
-                self.on_hosts(self.hosts())
 
     def _keep(self, key: str, value: bytes, revision: int) -> None:
         if revision >= self._revisions.get(key, 0):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import builtins
 import json
 import logging
 import ssl
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 PREFIX = "/zugvogel/"
 TIMEOUT = httpx.Timeout(4.0, connect=1.5)
+WATCH_S = 60.0
+"""A watch that is silent for so long is begun anew: its member may have lost its power."""
 NO_MAJORITY = "wait for more primaries to come back; vms and their failover do not depend on it"
 
 
@@ -73,7 +75,7 @@ class EtcdRegistry:
         whole = PREFIX + prefix
         return await self._range({"key": _b64(whole), "range_end": _after(whole), "sort_target": "KEY"}, stale_ok)
 
-    async def _range(self, body: dict[str, Any], stale_ok: bool) -> list[Entry]:
+    async def _range(self, body: dict[str, Any], stale_ok: bool) -> builtins.list[Entry]:
         if stale_ok:
             try:
                 answer = await self.call("/v3/kv/range", body)
@@ -109,37 +111,35 @@ class EtcdRegistry:
             raise Conflict(f"{key} was changed meanwhile", "read it again and retry")
         return True
 
-    async def watch(self, prefix: str) -> AsyncIterator[Change]:
+    async def snapshot(self, prefix: str) -> tuple[builtins.list[Entry], int]:
         whole = PREFIX + prefix
-        start = 0
-        while True:
-            create: dict[str, Any] = {"key": _b64(whole), "range_end": _after(whole)}
-            if start:
-                create["start_revision"] = str(start)
-            try:
-                async for change in self._watch_once(create):
-                    start = change.revision + 1
-                    yield change
-            except (httpx.HTTPError, Unreachable) as error:
-                log.debug("watch of %s: %s", prefix, error)
-            start = 0
-            await asyncio.sleep(0.5)
+        body = {"key": _b64(whole), "range_end": _after(whole)}
+        try:
+            answer = await self.call("/v3/kv/range", body)
+        except Unreachable:
+            answer = await self.call("/v3/kv/range", {**body, "serializable": True})
+        return [_entry(kv) for kv in answer.get("kvs", [])], int(answer["header"]["revision"])
 
-    async def _watch_once(self, create: dict[str, Any]) -> AsyncIterator[Change]:
-        """One stream of one member. Ends when that member does; what is missed then is read anew by the
-        follower's resync."""
-        timeout = httpx.Timeout(TIMEOUT.connect, read=None)
+    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Change]:
+        whole = PREFIX + prefix
+        create = {"key": _b64(whole), "range_end": _after(whole), "start_revision": str(after + 1)}
+        body = {"create_request": create}
+        timeout = httpx.Timeout(TIMEOUT.connect, read=WATCH_S)
         for endpoint in self._in_order():
             try:
                 async with self._client.stream(
-                    "POST", f"{endpoint}/v3/watch", json={"create_request": create}, timeout=timeout
+                    "POST", f"{endpoint}/v3/watch", json=body, timeout=timeout
                 ) as answer:
                     async for line in answer.aiter_lines():
                         for change in _changes(json.loads(line)):
                             yield change
-                return
             except httpx.ConnectError:
                 continue
+            except httpx.HTTPError as error:
+                raise Unreachable(
+                    f"the watch of the registry broke off: {error or type(error).__name__}"
+                ) from error
+            return
         raise Unreachable("no primary's registry answers", NO_MAJORITY)
 
 

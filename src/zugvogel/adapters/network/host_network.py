@@ -31,13 +31,7 @@ class LinuxHostNetwork:
     # what there is -------------------------------------------------------------------------------
 
     async def bridges(self) -> list[BridgeFacts]:
-        found = []
-        for path in sorted(SYS_NET.iterdir()):
-            if (path / "bridge").is_dir():
-                filtering = path / "bridge" / "vlan_filtering"
-                aware = filtering.exists() and filtering.read_text().strip() == "1"
-                found.append(BridgeFacts(name=path.name, mtu=int((path / "mtu").read_text()), is_vlan_aware=aware))
-        return found
+        return _bridges()
 
     async def link_mbit(self, address: str) -> int:
         """Of the interface that has `address`; of a bridge, the fastest port that is no tap. A veth says
@@ -167,6 +161,17 @@ class RarpSeen:
             asyncio.get_running_loop().remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
+
+
+def _bridges() -> list[BridgeFacts]:
+    """From sysfs, which never blocks."""
+    found = []
+    for path in sorted(SYS_NET.iterdir()):
+        if (path / "bridge").is_dir():
+            filtering = path / "bridge" / "vlan_filtering"
+            aware = filtering.exists() and filtering.read_text().strip() == "1"
+            found.append(BridgeFacts(name=path.name, mtu=int((path / "mtu").read_text()), is_vlan_aware=aware))
+    return found
 
 
 def _is_bridge(interface: str) -> bool:

@@ -22,11 +22,12 @@ def mac_text(raw: bytes) -> str:
 
 def open_socket(ethertype: int, interface: str = "") -> socket.socket:
     """Non-blocking; all interfaces where none is named. Everything but `ethertype` is dropped in the kernel."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if interface else socket.htons(ETH_P_ALL))
     try:
         _attach_filter(sock, ethertype)
         sock.setblocking(False)
-        sock.bind((interface, ETH_P_ALL))
+        if interface:
+            sock.bind((interface, ETH_P_ALL))
     except BaseException:
         sock.close()
         raise

@@ -121,6 +121,7 @@ async def serve(app: Any, address: str, port: int, ssl_context: ssl.SSLContext |
         timeout_keep_alive=KEPT_S,
         timeout_graceful_shutdown=2,
         loop="asyncio",
+        ws="websockets-sansio",
     )
     config.load()
     config.ssl = ssl_context

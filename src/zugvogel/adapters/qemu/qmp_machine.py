@@ -89,9 +89,7 @@ class QmpMachine:
 
     async def _pump_events(self) -> None:
         async for message in self._client.events:
-            self._publish(
-                MachineEvent(str(message["event"]), dict(message.get("data", {})), self._clock.monotonic())
-            )
+            self._publish(MachineEvent(str(message["event"]), _data(message), self._clock.monotonic()))
 
     def _publish(self, event: MachineEvent) -> None:
         for queue in self._readers:
@@ -210,6 +208,10 @@ class QmpMachine:
 
     async def continue_switchover(self) -> None:
         await self.execute("migrate-continue", {"state": "pre-switchover"})
+
+
+def _data(message: Any) -> dict[str, Any]:
+    return dict(message.get("data", {}))
 
 
 def _remove_run_directory(directory: Path, spawned: Spawned) -> None:

@@ -13,7 +13,7 @@ from zugvogel.domain.host import CpuFacts, Host, HostStatus
 from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
 from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Event, Task
-from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused
+from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable
 from zugvogel.ports.backend import BaselineStatus, SettingValue
 from zugvogel.services.membership import Membership
 from zugvogel.services.operations.world import World
@@ -31,6 +31,10 @@ class ClusterOperations:
     async def authenticate(self, token: str) -> Access:
         if token and self.tickets.pop(token, None) is not None:
             return Access.OPERATOR
+        if not self._w.inventory.is_loaded.is_set():
+            raise Unreachable(
+                f"the agent of {self._w.me} has not read the registry yet", "try again in a few seconds"
+            )
         token_id, _, secret = token.partition(".")
         known = self._w.inventory.token(token_id) if token_id and "/" not in token_id else None
         digest = hashlib.sha256(secret.encode()).hexdigest()

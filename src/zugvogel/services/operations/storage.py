@@ -69,9 +69,9 @@ class StorageOperations:
         ctx.progress("prove", "each host writes a beat that all others must see")
         sees = await self._prove(path, live)
         self._refuse(unproven_sharing(path, sees))
-        kinds = {s.sharing for s in systems.values()}
-        is_proven = len(live) > 1 and Sharing.LOCAL not in kinds
-        shared = kinds == {Sharing.SHARED} or is_proven
+        sharing = {s.sharing for s in systems.values()}
+        is_proven = len(live) > 1 and Sharing.LOCAL not in sharing
+        shared = sharing == {Sharing.SHARED} or is_proven
         datastore = Datastore(
             name=request.name,
             id=str(uuid.uuid4()),

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -24,8 +25,13 @@ ZV = [sys.executable, "-m", "zugvogel.cli.main"]
 console = Console(highlight=False)
 
 
-def run_demo(hosts: int, moves: int, *, keep: bool, link_mbit: int) -> None:
-    """Raises ZugvogelError when a step fails; the lab is taken down unless `keep`."""
+def demo(
+    hosts: Annotated[int, typer.Option(min=2, max=8, help="Hosts of the lab.")] = 3,
+    moves: Annotated[int, typer.Option(min=1, max=20, help="How often the vm moves.")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up.")] = False,
+    link_mbit: Annotated[int, typer.Option(min=0, help="Shape the hosts' links; 0: as fast as it goes.")] = 0,
+) -> None:
+    """Build a lab, move a vm under load, tell what happened."""
     console.print(
         Panel.fit(
             "[bold]Zugvogel[/] live migration on one machine: real QEMU vms, real etcd, "
