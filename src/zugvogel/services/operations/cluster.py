@@ -9,7 +9,7 @@ from typing import Any
 
 from zugvogel.core import cpu
 from zugvogel.domain.cluster import Access, Cluster, Token
-from zugvogel.domain.host import CpuFacts, Host, HostStatus
+from zugvogel.domain.host import Host, HostFacts, HostStatus
 from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
 from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Event, Task
@@ -76,7 +76,7 @@ class ClusterOperations:
         return self._w.inventory.cluster()
 
     async def baseline(self) -> BaselineStatus:
-        facts = await self._cpu_facts()
+        facts = await self._host_facts()
         missing = {
             model: {host: flags for host, f in facts.items() if (flags := tuple(cpu.missing_flags(model, f)))}
             for model in cpu.MODELS
@@ -88,11 +88,11 @@ class ClusterOperations:
             is_set=bool(chosen),
             best=best,
             missing=missing,
-            vendors={host: f.vendor for host, f in facts.items()},
+            vendors={host: f.cpu.vendor for host, f in facts.items()},
         )
 
-    async def _cpu_facts(self) -> dict[str, CpuFacts]:
-        return {s.host.name: s.report.facts.cpu for s in await self._w.statuses() if s.report}
+    async def _host_facts(self) -> dict[str, HostFacts]:
+        return {s.host.name: s.report.facts for s in await self._w.statuses() if s.report}
 
     async def set_baseline(self, model: str) -> BaselineStatus:
         status = await self.baseline()

@@ -95,7 +95,7 @@ class MoveOperations:
         model = running.cpu_model if running and running.cpu_model else record.definition.cpu_model
         missing: tuple[str, ...] = ()
         if model != "host" and there.report is not None:
-            missing = tuple(cpu.missing_flags(model, there.report.facts.cpu))
+            missing = tuple(cpu.missing_flags(model, there.report.facts))
         return MigrationFacts(
             vm=record.definition,
             state=view.state,
