@@ -36,6 +36,12 @@ class Network:
     def learned_addresses(self, mac: str) -> tuple[str, ...]:
         return ()
 
+    def teach(self, mac: str, addresses: tuple[str, ...]) -> None:
+        raise NotImplementedError
+
+    def start_learning(self) -> None:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:

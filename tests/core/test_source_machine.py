@@ -14,7 +14,8 @@ def record(phase: SourcePhase = SourcePhase.PREPARING) -> SourceRecord:
 
 
 def run(events: list[Event]) -> tuple[SourceRecord, list[Action]]:
-    now, done = record(), []
+    now = record()
+    done: list[Action] = []
     for event in events:
         now, found = step(now, event)
         done += found.actions

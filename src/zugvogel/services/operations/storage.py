@@ -18,6 +18,8 @@ from zugvogel.ports.backend import DatastoreStatus
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
+BEATING_S = 15.0
+
 
 class StorageOperations:
     def __init__(self, world: World) -> None:
@@ -90,12 +92,25 @@ class StorageOperations:
             evidence={"hosts": {h: sorted(s) for h, s in sees.items()}, "is_shared": shared},
             task=ctx.id,
         )
+        ctx.progress("beats", "waiting for the first beat of every host")
+        waiting = await self._until_beating(request.name, live)
         return {
+            "waiting_for": waiting,
             "datastore": request.name,
             "kind": datastore.kind,
             "is_shared": shared,
             "hosts": {h: f"sees the beats of {', '.join(sorted(s))}" for h, s in sees.items()},
         }
+
+    async def _until_beating(self, name: str, hosts: list[str]) -> list[str]:
+        """Until every one of `hosts` reports it usable; the hosts that did not within BEATING_S."""
+        deadline = self._w.clock.monotonic() + BEATING_S
+        while True:
+            reports = self._by_host(name, await self._w.statuses())
+            waiting = [h for h in hosts if h not in reports or not reports[h].is_usable]
+            if not waiting or self._w.clock.monotonic() > deadline:
+                return waiting
+            await self._w.clock.sleep(0.2)
 
     @staticmethod
     def _refuse(findings: list[str]) -> None:
