@@ -158,7 +158,13 @@ class Hypervisor(Protocol):
 
     async def adopt(self) -> list[Machine]:
         """QEMU processes of ours that outlived an earlier agent: reconnected. Run directories whose process
-        is gone are cleaned up and not returned."""
+        is gone are cleaned up and not returned. May be called again for those that did not answer."""
+
+    def left(self) -> tuple[str, ...]:
+        """Vms that have a QEMU here which did not answer when it was to be adopted."""
+
+    def bound_logs(self) -> None:
+        """Cut logs of running vms that have grown too long."""
 
     def log(self, vm: str, lines: int = 200) -> dict[str, str]:
         """Last lines of this host's logs of the vm: "qemu" and "serial"."""

@@ -86,3 +86,14 @@ def test_both_ends_of_tls_are_there_so_that_a_running_vm_can_be_moved() -> None:
     assert [o.split(",")[1] for o in ends] == ["id=tls-server0", "id=tls-client0"]
     assert all("dir=/pki" in o and "verify-peer=yes" in o for o in ends)
     assert "-blockdev" not in line(disks=())
+
+
+def test_a_disk_more_moves_no_other_device() -> None:
+    def addresses(disks: int) -> dict[str, str]:
+        found = line(disks=VM.disks * disks, cloud_init="seed.iso")
+        devices = [dict(p.split("=", 1) for p in d.split(",")[1:]) for d in values(found, "-device")]
+        return {d.get("id", d.get("rng", "")): d["addr"] for d in devices if "addr" in d}
+
+    few, many = addresses(1), addresses(15)
+    assert few.items() <= many.items()
+    assert len(set(many.values())) == len(many)

@@ -169,3 +169,44 @@ async def test_a_qemu_that_ends_at_once_leaves_no_zombie(
         await host(root, "a").spawn(firmware_vm(root, machine="pc-q35-99.9"))
     with pytest.raises(ProcessLookupError):  # a zombie would still be there
         os.kill(pids[0], 0)
+
+
+async def test_qmp_that_breaks_off_is_connected_again(root: Path, spawn: Spawn) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    told = machine.events()
+    await machine._client._writer.drain()  # type: ignore[attr-defined]
+    machine._client._writer.close()  # type: ignore[attr-defined]
+    async with asyncio.timeout(20):
+        assert (await anext(told)).name == "STOP"  # what it is now; the events meanwhile were not heard
+    await machine.cont()
+    assert (await machine.status()) is MachineStatus.RUNNING
+
+
+async def test_a_qemu_whose_agent_died_while_starting_it_is_ended(root: Path, spawn: Spawn) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    (root / "a/run/fw1/spawn.json").unlink()
+    assert await host(root, "a").adopt() == []
+    async with asyncio.timeout(20):
+        await machine.wait_ended(20)  # type: ignore[attr-defined]
+    assert not machine.is_alive
+
+
+async def test_qemus_user_cannot_write_what_root_trusts(root: Path, spawn: Spawn) -> None:
+    await spawn(host(root, "a"), firmware_vm(root))
+    for file in ("run/fw1", "run/fw1/spawn.json", "log/fw1", "log/fw1/qemu.log"):
+        path = root / "a" / file
+        found = path.stat()
+        assert found.st_uid == os.getuid(), path
+        assert not found.st_mode & 0o022, path
+
+
+async def test_a_link_in_place_of_a_log_is_not_followed(root: Path, spawn: Spawn) -> None:
+    precious = root / "precious"
+    precious.write_text("keep")
+    logs = root / "a/log/fw1"
+    logs.mkdir(parents=True)
+    for name in ("qemu.log", "serial.log"):
+        (logs / name).symlink_to(precious)
+    await spawn(host(root, "a"), firmware_vm(root))
+    assert precious.read_text() == "keep"
+    assert precious.stat().st_uid == os.getuid()

@@ -12,6 +12,11 @@ from zugvogel.ports.hypervisor import MachineSpec
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SPARE_PORTS = 2
 """PCIe root ports kept free for devices added while the vm runs."""
+DISK_SLOTS = range(0x03, 0x10)
+NIC_SLOTS = range(0x10, 0x18)
+SPARE_SLOT = 0x18
+SERIAL_SLOT, RNG_SLOT, SEED_SLOT = 0x1A, 0x1B, 0x1C
+"""PCI addresses never depend on what else the vm has: adding a disk must not rename a guest's NIC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
 
 def _base(vm: VmDefinition, host: HostSide) -> list[str]:
     return [
-        *("-name", f"guest={vm.name},debug-threads=on"),
+        *("-name", f"guest={vm.name},process=qemu:{vm.name},debug-threads=on"),
         *("-uuid", vm.uuid),
         "-nodefaults",
         "-no-user-config",
@@ -72,11 +77,11 @@ def _serial(host: HostSide) -> list[str]:
         "-chardev",
         f"socket,id=serial0,path={host.run_dir}/serial.sock,server=on,wait=off,logfile={host.serial_log},logappend=on",
         *("-device", "isa-serial,chardev=serial0"),
-        *("-device", "virtio-serial-pci,id=vser0"),
+        *("-device", f"virtio-serial-pci,id=vser0,addr={SERIAL_SLOT:#x}"),
         *("-chardev", f"socket,id=agent0,path={host.run_dir}/guest-agent.sock,server=on,wait=off"),
         *("-device", "virtserialport,bus=vser0.0,chardev=agent0,name=org.qemu.guest_agent.0"),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
-        *("-device", "virtio-rng-pci,rng=rng0"),
+        *("-device", f"virtio-rng-pci,rng=rng0,addr={RNG_SLOT:#x}"),
     ]
 
 
@@ -96,21 +101,30 @@ def _ports(vm: VmDefinition) -> list[str]:
     return [
         arg
         for i in range(count)
-        for arg in ("-device", f"pcie-root-port,id=spare{i},chassis={i + 1},slot={i + 1}")
+        for arg in (
+            "-device",
+            f"pcie-root-port,id=spare{i},chassis={i + 1},slot={i + 1},addr={SPARE_SLOT + i:#x}",
+        )
     ]
+
+
+def _address(number: int, slots: range) -> str:
+    """The n-th device of a kind: one slot each, then one function each."""
+    slot, function = slots[number % len(slots)], number // len(slots)
+    return f"addr={slot:#x}.{function}" + (",multifunction=on" if function == 0 else "")
 
 
 def _disks(vm: VmDefinition, folder: Path) -> list[str]:
     found: list[str] = []
     for number, disk in enumerate(vm.disks):
-        found += _disk(number, disk, folder)
+        found += _disk(str(number), disk, folder, number + 1, _address(number, DISK_SLOTS))
     if vm.cloud_init:
         seed = Disk.model_construct(file=vm.cloud_init, format="raw", size_bytes=1, is_readonly=True, cache="none")
-        found += _disk(len(vm.disks), seed, folder)
+        found += _disk("seed", seed, folder, len(vm.disks) + 1, f"addr={SEED_SLOT:#x}")
     return found
 
 
-def _disk(number: int, disk: Disk, folder: Path) -> list[str]:
+def _disk(name: str, disk: Disk, folder: Path, boot_index: int, address: str) -> list[str]:
     """file -> raw filter node ``r<i>`` (its `file` can be replaced while the vm runs) -> ``disk<i>``."""
     direct = disk.cache == "none"
     readonly = "on" if disk.is_readonly else "off"
@@ -118,16 +132,16 @@ def _disk(number: int, disk: Disk, folder: Path) -> list[str]:
     file = str(folder / disk.file).replace(",", ",,")
     return [
         "-blockdev",
-        f"driver=file,node-name=f{number},filename={file},locking={'off' if disk.is_readonly else 'on'},"
+        f"driver=file,node-name=f{name},filename={file},locking=on,"
         f"{cache},aio={'native' if direct else 'threads'},discard=unmap,read-only={readonly}",
         "-blockdev",
-        f"driver=raw,node-name=r{number},file=f{number},{cache},discard=unmap,read-only={readonly}",
+        f"driver=raw,node-name=r{name},file=f{name},{cache},discard=unmap,read-only={readonly}",
         "-blockdev",
-        f"driver={disk.format},node-name=disk{number},file=r{number},{cache},discard=unmap,read-only={readonly}",
+        f"driver={disk.format},node-name=disk{name},file=r{name},{cache},discard=unmap,read-only={readonly}",
         "-device",
-        f"virtio-blk-pci,id=vd{number},drive=disk{number},serial=zv-disk{number},"
+        f"virtio-blk-pci,id=vd{name},drive=disk{name},serial=zv-disk{name},{address},"
         f"write-cache={'off' if disk.cache == 'writethrough' else 'on'},"
-        f"werror=stop,rerror=stop{f',bootindex={number + 1}'}",
+        f"werror=stop,rerror=stop,bootindex={boot_index}",
     ]
 
 
@@ -136,7 +150,11 @@ def _nics(spec: MachineSpec, tap_fds: tuple[int, ...]) -> list[str]:
     for number, (nic, fd) in enumerate(zip(spec.nics, tap_fds, strict=True)):
         found += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
         mtu = f",host_mtu={nic.mtu}" if nic.mtu else ""
-        found += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={nic.mac},romfile={mtu}"]
+        found += [
+            "-device",
+            f"virtio-net-pci,id=nic{number},netdev=net{number},mac={nic.mac},"
+            f"{_address(number, NIC_SLOTS)},romfile={mtu}",
+        ]
     return found
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Protocol
 
 from zugvogel.adapters.clock import SystemClock
+from zugvogel.adapters.qemu import vm_log
 from zugvogel.adapters.qemu.accel import probe_accelerator
 from zugvogel.adapters.qemu.command_line import HostSide, arguments
-from zugvogel.adapters.qemu.process import Spawned, start_time
+from zugvogel.adapters.qemu.process import SOCKETS, Spawned, processes_with, reap, start_time
 from zugvogel.adapters.qemu.qmp_machine import QmpMachine
 from zugvogel.adapters.unix_user import UnixUser
 from zugvogel.errors import ProcedureFailed, Refused, Unreachable
@@ -53,6 +56,7 @@ class QemuHypervisor:
         self._clock = SystemClock()
         self._version = _version_of(self._binary)
         self._accelerator = probe_accelerator()
+        self._machines: dict[str, QmpMachine] = {}
 
     @property
     def version(self) -> str:
@@ -69,6 +73,7 @@ class QemuHypervisor:
     async def spawn(self, spec: MachineSpec) -> Machine:
         vm = spec.definition.name
         directory, logs = self._run_dir / vm, self._log_dir / vm
+        await self._until_cleaned_up(vm)
         known = Spawned.load(directory)
         if known is not None and known.is_alive:
             raise Refused(f"a QEMU of {vm} is running on this host already", f"pid {known.pid}")
@@ -89,12 +94,28 @@ class QemuHypervisor:
                 os.close(fd)
         return await self._greet(process, spec, directory, logs, taps)
 
+    async def _until_cleaned_up(self, vm: str) -> None:
+        """An earlier QEMU of the vm that has just ended still has its directory for a moment."""
+        before = self._machines.get(vm)
+        if before is not None and not before.is_alive:
+            await before.wait_ended(READY_S)
+            del self._machines[vm]
+
     def _make_directories(self, directory: Path, logs: Path) -> None:
+        """QEMU's user may write only where it must: its sockets, and a serial log that exists already, in a
+        directory of root's (a link put there by a guest that broke out would lead root astray)."""
         shutil.rmtree(directory, ignore_errors=True)
-        for path in (directory, logs):
-            path.mkdir(parents=True, exist_ok=True)
-            os.chown(path, self._user.uid, self._user.gid)
-        directory.chmod(0o700)
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+        sockets = directory / SOCKETS
+        sockets.mkdir(mode=0o700)
+        os.chown(sockets, self._user.uid, self._user.gid)
+        logs.mkdir(parents=True, exist_ok=True)
+        os.chown(logs, 0, 0)
+        logs.chmod(0o755)
+        for name, owner in (("qemu.log", 0), ("serial.log", self._user.uid)):
+            vm_log.keep_previous(logs / name)
+            os.close(vm_log.open_for_append(logs / name, owner))
 
     def _start(
         self, spec: MachineSpec, directory: Path, logs: Path, fds: tuple[int, ...]
@@ -102,12 +123,13 @@ class QemuHypervisor:
         host = HostSide(
             binary=self._binary,
             accelerator=self._accelerator,
-            run_dir=directory,
+            run_dir=directory / SOCKETS,
             serial_log=logs / "serial.log",
             tap_fds=fds,
             tls_directory=self._tls,
         )
-        with (logs / "qemu.log").open("ab") as output:
+        output = vm_log.open_for_append(logs / "qemu.log", 0)
+        try:
             return subprocess.Popen(
                 arguments(spec, host),
                 stdin=subprocess.DEVNULL,
@@ -121,6 +143,8 @@ class QemuHypervisor:
                 extra_groups=_kvm_groups(),
                 start_new_session=True,
             )
+        finally:
+            os.close(output)
 
     async def _greet(
         self, process: subprocess.Popen[bytes], spec: MachineSpec, directory: Path, logs: Path, taps: list[str]
@@ -129,10 +153,11 @@ class QemuHypervisor:
         process.returncode = 0  # reaped by our own watch, never by subprocess
         start = start_time(process.pid)
         if start is None:
+            reap(process.pid)
             raise self._failed(vm, directory, logs)
         spawned = Spawned(vm, process.pid, start, taps, dict(spec.tags))
         spawned.save(directory)
-        machine = QmpMachine(directory, spawned, self._clock)
+        machine = self._machines[vm] = QmpMachine(directory, spawned, self._clock)
         try:
             await machine.connect(READY_S)
         except Unreachable as error:
@@ -144,30 +169,50 @@ class QemuHypervisor:
         return machine
 
     def _failed(self, vm: str, directory: Path, logs: Path) -> ProcedureFailed:
-        lines = [line for line in _tail(logs / "qemu.log", 5).splitlines() if line]
+        lines = [line for line in vm_log.tail(logs / "qemu.log", 5).splitlines() if line]
         shutil.rmtree(directory, ignore_errors=True)
         told = "; ".join(line.split(": ", 1)[-1] for line in lines[-3:]) or "it wrote nothing"
         return ProcedureFailed(f"QEMU did not start {vm}: {told}", f"see: zv vm log {vm}")
 
     async def adopt(self) -> list[Machine]:
-        found: list[Machine] = []
         directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
-        for directory in directories:
-            spawned = Spawned.load(directory)
-            if spawned is None or not spawned.is_alive:
-                shutil.rmtree(directory, ignore_errors=True)
-                continue
-            machine = QmpMachine(directory, spawned, self._clock)
-            try:
-                await machine.connect(READY_S)
-            except Unreachable as error:
-                log.error("%s: its QEMU (pid %d) does not answer: %s", spawned.vm, spawned.pid, error)
-                continue
-            found.append(machine)
-        return found
+        found = await asyncio.gather(*(self._adopt_one(d) for d in directories if d.name not in self._machines))
+        return [machine for machine in found if machine is not None]
+
+    async def _adopt_one(self, directory: Path) -> Machine | None:
+        spawned = Spawned.load(directory)
+        if spawned is None or not spawned.is_alive:
+            _end_unborn(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+            return None
+        machine = QmpMachine(directory, spawned, self._clock)
+        try:
+            await machine.connect(READY_S)
+        except Unreachable as error:
+            log.error("%s: its QEMU (pid %d) does not answer: %s", spawned.vm, spawned.pid, error)
+            return None
+        self._machines[spawned.vm] = machine
+        return machine
+
+    def left(self) -> tuple[str, ...]:
+        directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
+        unknown = (Spawned.load(d) for d in directories if d.name not in self._machines)
+        return tuple(s.vm for s in unknown if s is not None and s.is_alive)
+
+    def bound_logs(self) -> None:
+        for logs in self._log_dir.iterdir() if self._log_dir.is_dir() else ():
+            vm_log.bound(logs / "serial.log")
 
     def log(self, vm: str, lines: int = 200) -> dict[str, str]:
-        return {name: _tail(self._log_dir / vm / f"{name}.log", lines) for name in ("qemu", "serial")}
+        return {name: vm_log.tail(self._log_dir / vm / f"{name}.log", lines) for name in ("qemu", "serial")}
+
+
+def _end_unborn(directory: Path) -> None:
+    """A QEMU whose agent died before it wrote down that it exists. It never ran: that comes after."""
+    for pid in processes_with(f"path={directory / SOCKETS}/"):
+        log.warning("%s: QEMU (pid %d) of an agent that died while it started it: ended", directory.name, pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _find(binary: str) -> str:
@@ -184,16 +229,8 @@ def _version_of(binary: str) -> str:
 
 
 def _kvm_groups() -> list[int]:
+    """The group that may open /dev/kvm; never root's."""
     with contextlib.suppress(OSError):
-        return [Path("/dev/kvm").stat().st_gid]
+        group = Path("/dev/kvm").stat().st_gid
+        return [group] if group else []
     return []
-
-
-def _tail(path: Path, lines: int) -> str:
-    """The last `lines` lines, at most 256 KiB."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - (256 << 10)))
-            return b"\n".join(file.read().splitlines()[-lines:]).decode(errors="replace")
-    except OSError:
-        return ""

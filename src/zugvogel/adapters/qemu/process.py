@@ -1,7 +1,8 @@
 """A QEMU process of ours: found again by pid and start time, watched by pidfd, ended by signal.
 
 The process is no child in the strict sense: it outlives the agent that spawned it. ``spawn.json`` in its run
-directory is what a later agent knows of it.
+directory is what a later agent knows of it; only root may write there, because root trusts it. QEMU's own
+sockets are in the directory ``sock`` below it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SPAWN_FILE = "spawn.json"
+SOCKETS = "sock"
 
 
 def start_time(pid: int) -> int | None:
@@ -58,22 +60,29 @@ class Spawned:
 
 
 class ProcessWatch:
-    """Calls `on_exit(how)` once, in the loop, when the process ends; reaps it if it is a child."""
+    """Calls `on_exit(returncode, how)` once, in the loop, when the process ends; reaps it if it is a child.
+    Whoever cleans up after it calls `settle`; until then `wait` waits."""
 
-    def __init__(self, pid: int, on_exit: Callable[[str], None]) -> None:
+    def __init__(self, pid: int, on_exit: Callable[[int | None, str], None]) -> None:
         self._pid = pid
         self._on_exit = on_exit
         self._fd = os.pidfd_open(pid)
-        self.ended = asyncio.Event()
+        self._settled = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._ready)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._fd >= 0
 
     def _ready(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)
-        how = _how_it_ended(self._pid)
+        returncode, how = _how_it_ended(self._pid)
         os.close(self._fd)
         self._fd = -1
-        self.ended.set()
-        self._on_exit(how)
+        self._on_exit(returncode, how)
+
+    def settle(self) -> None:
+        self._settled.set()
 
     def signal(self, number: signal.Signals) -> None:
         if self._fd >= 0:
@@ -81,18 +90,37 @@ class ProcessWatch:
                 signal.pidfd_send_signal(self._fd, number)
 
     async def wait(self, timeout_s: float) -> bool:
+        """Until it has ended and was cleaned up after."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ended.wait(), timeout_s)
-        return self.ended.is_set()
+            await asyncio.wait_for(self._settled.wait(), timeout_s)
+        return self._settled.is_set()
 
 
-def _how_it_ended(pid: int) -> str:
-    """In words; an adopted process is no child, so its status is not ours to know."""
+def processes_with(argument: str) -> list[int]:
+    """Pids of processes that have `argument` in one of their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if argument.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def reap(pid: int) -> None:
+    """A child that has ended leaves no zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def _how_it_ended(pid: int) -> tuple[int | None, str]:
+    """(exit code, negative for a signal; in words). An adopted process is no child: its status is not ours to
+    know."""
     try:
         _, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return "it ended"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"killed by signal {number} ({signal.Signals(number).name})"
-    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+        return None, "it ended"
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return code, f"killed by signal {-code} ({signal.Signals(-code).name})"
+    return code, f"exited with status {code}"

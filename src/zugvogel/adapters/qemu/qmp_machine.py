@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
 from zugvogel.adapters.qemu import migration
-from zugvogel.adapters.qemu.process import ProcessWatch, Spawned
+from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
 from zugvogel.ports.clock import Clock
@@ -24,10 +25,12 @@ log = logging.getLogger(__name__)
 
 COMMAND_S = 20.0
 QUIT_S = 5.0
+AGAIN_S = 1.0
 
 
 class QmpMachine:
-    """Made by `QemuHypervisor`; `connect` before use."""
+    """Made by `QemuHypervisor`; `connect` before use. A QMP connection that breaks off while the process lives is
+    made again."""
 
     def __init__(self, directory: Path, spawned: Spawned, clock: Clock) -> None:
         self._directory = directory
@@ -36,7 +39,8 @@ class QmpMachine:
         self._client = QMPClient(spawned.vm)
         self._readers: set[asyncio.Queue[MachineEvent | None]] = set()
         self._end: MachineEvent | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._watch = ProcessWatch(spawned.pid, self._exited)
 
     # identity ------------------------------------------------------------------------------------
@@ -55,11 +59,11 @@ class QmpMachine:
 
     @property
     def is_alive(self) -> bool:
-        return not self._watch.ended.is_set()
+        return self._watch.is_alive
 
     @property
     def serial_socket(self) -> Path:
-        return self._directory / "serial.sock"
+        return self._directory / SOCKETS / "serial.sock"
 
     @property
     def tap_names(self) -> tuple[str, ...]:
@@ -78,38 +82,86 @@ class QmpMachine:
         while True:
             if not self.is_alive:
                 raise Unreachable(f"QEMU of {self.vm} ended while it started")
+            left = deadline - self._clock.monotonic()
             try:
-                await self._client.connect(str(self._directory / "qmp.sock"))
+                async with asyncio.timeout(max(0.0, left)):
+                    await self._client.connect(str(self._directory / SOCKETS / "qmp.sock"))
                 break
-            except (QMPError, OSError) as error:
-                if self._clock.monotonic() > deadline:
-                    raise DeadlineExceeded(f"QEMU of {self.vm} does not answer on QMP: {error}") from error
+            except (QMPError, OSError, TimeoutError) as error:
+                if left <= 0:
+                    raise DeadlineExceeded(f"QEMU of {self.vm} does not answer on QMP") from error
+                await self._hang_up()
                 await asyncio.sleep(0.005)
-        self._pump = asyncio.create_task(self._pump_events())
+        self._serving = asyncio.create_task(self._serve())
 
-    async def _pump_events(self) -> None:
-        async for message in self._client.events:
+    async def _hang_up(self) -> None:
+        """Close the connection, whatever state it is in, and be ready for a new one."""
+        with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(1.0):
+                await self._client.disconnect()
+
+    async def _serve(self) -> None:
+        """Pass events on; connect again when the connection breaks off though the process lives."""
+        while self.is_alive:
+            pump = asyncio.create_task(self._pump_events(self._client))
+            try:
+                while self._client.runstate is Runstate.RUNNING:
+                    await self._client.runstate_changed()
+            finally:
+                pump.cancel()
+            await self._hang_up()
+            if self.is_alive:
+                await self._connect_again()
+
+    async def _connect_again(self) -> None:
+        log.warning("%s: QMP broke off; connecting again", self.vm)
+        while self.is_alive:
+            self._client = QMPClient(self._spawned.vm)
+            try:
+                async with asyncio.timeout(AGAIN_S):
+                    await self._client.connect(str(self._directory / SOCKETS / "qmp.sock"))
+            except (QMPError, OSError, TimeoutError):
+                await self._hang_up()
+                await asyncio.sleep(AGAIN_S)
+                continue
+            await self._tell_missed()
+            return
+
+    async def _tell_missed(self) -> None:
+        """STOP or RESUME, as the state is now: what was said meanwhile was not heard."""
+        with contextlib.suppress(Unreachable, ProcedureFailed):
+            name = "RESUME" if await self.status() is MachineStatus.RUNNING else "STOP"
+            self._publish(MachineEvent(name, {}, self._clock.monotonic()))
+
+    async def _pump_events(self, client: QMPClient) -> None:
+        async for message in client.events:
             self._publish(MachineEvent(str(message["event"]), _data(message), self._clock.monotonic()))
 
     def _publish(self, event: MachineEvent) -> None:
         for queue in self._readers:
             queue.put_nowait(event)
 
-    def _exited(self, how: str) -> None:
-        asyncio.get_running_loop().create_task(self._finish(how))
+    def _exited(self, returncode: int | None, how: str) -> None:
+        self._finishing = asyncio.get_running_loop().create_task(self._finish(returncode, how))
 
-    async def _finish(self, how: str) -> None:
-        """Events that QEMU wrote before it ended come first, EXITED is the last one."""
+    async def _finish(self, returncode: int | None, how: str) -> None:
+        """Events that QEMU wrote before it ended come first, EXITED is the last one. Its run directory is gone
+        before anybody hears of the end: the vm may be started again at once."""
         await asyncio.sleep(0.02)
-        self._end = MachineEvent("EXITED", {"returncode": None, "why": how}, self._clock.monotonic())
+        remove_run_directory(self._directory, self._spawned)
+        self._end = MachineEvent("EXITED", {"returncode": returncode, "why": how}, self._clock.monotonic())
         self._publish(self._end)
-        if self._pump is not None:
-            self._pump.cancel()
-        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
-            await self._client.disconnect()
         for queue in self._readers:
             queue.put_nowait(None)
-        _remove_run_directory(self._directory, self._spawned)
+        self._watch.settle()
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})
+        await self._hang_up()
+
+    async def wait_ended(self, timeout_s: float) -> bool:
+        """Until the process has ended and its run directory is gone."""
+        return await self._watch.wait(timeout_s)
 
     def events(self) -> AsyncIterator[MachineEvent]:
         queue: asyncio.Queue[MachineEvent | None] = asyncio.Queue()
@@ -166,7 +218,7 @@ class QmpMachine:
         await self.execute("announce-self", {"initial": 50, "max": 350, "rounds": 5, "step": 100})
 
     async def quit(self) -> None:
-        with contextlib.suppress(Unreachable, ProcedureFailed):
+        with contextlib.suppress(Unreachable, ProcedureFailed, TimeoutError):
             await asyncio.wait_for(self.execute("quit"), QUIT_S)
         if not await self._watch.wait(QUIT_S):
             await self.kill()
@@ -214,12 +266,8 @@ def _data(message: Any) -> dict[str, Any]:
     return dict(message.get("data", {}))
 
 
-def _remove_run_directory(directory: Path, spawned: Spawned) -> None:
-    """Only while it still belongs to that process: the vm may have been started again."""
+def remove_run_directory(directory: Path, spawned: Spawned) -> None:
+    """Only while it belongs to that process: the vm may have been started again."""
     known = Spawned.load(directory)
-    if known is not None and known.pid != spawned.pid:
-        return
-    for name in ("qmp.sock", "serial.sock", "guest-agent.sock", "spawn.json"):
-        (directory / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        directory.rmdir()
+    if known is not None and known.pid == spawned.pid:
+        shutil.rmtree(directory, ignore_errors=True)
