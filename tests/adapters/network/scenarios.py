@@ -29,6 +29,18 @@ async def taps_vanish_with_their_descriptor() -> None:
     assert not (NET / name).exists()
 
 
+async def the_bridge_keeps_its_mac() -> None:
+    """Also where the guest's MAC is the lowest of all, and where it begins as the tap's would."""
+    before = (NET / "br0/address").read_text()
+    for number, mac in enumerate((MAC, "00:00:00:00:00:01", "fe:00:00:00:00:01")):
+        fd, name = await HostTaps().open("web1", number, NicSpec(mac, "br0"))
+        own = (NET / name / "address").read_text().strip()
+        assert own == ("fa" if mac.startswith("fe") else "fe") + mac[2:]
+        assert (NET / "br0/address").read_text() == before
+        os.close(fd)
+        assert (NET / "br0/address").read_text() == before
+
+
 async def a_tap_is_refused_without_bridge_or_vlans() -> None:
     for nic in (NicSpec(MAC, "br9"), NicSpec(MAC, "br0", vlan=20)):
         try:
@@ -76,17 +88,54 @@ async def rarp_is_seen_only_from_outside() -> None:
     os.close(fd)
 
 
+def arp_claim(mac: str, address: str, ethernet_source: str = "") -> bytes:
+    """A request that tells its sender's address, as every ARP request of a guest does."""
+    probe = packets.arp_probe(packets.mac_bytes(mac), "198.51.100.1")
+    claim = probe[:28] + socket.inet_aton(address) + probe[32:]
+    return claim[:6] + packets.mac_bytes(ethernet_source or mac) + claim[12:]
+
+
 async def addresses_of_guests_are_learned() -> None:
     network = LinuxHostNetwork()
     network.start_learning()
     fd, _ = await HostTaps().open("web1", 0, NicSpec(MAC, "br0"))
     for address in ("198.51.100.7", "198.51.100.8"):
-        probe = packets.arp_probe(packets.mac_bytes(MAC), "198.51.100.1")
-        os.write(fd, bytes(10) + probe[:28] + socket.inet_aton(address) + probe[32:])
-    while len(network.learned_addresses(MAC)) < 2:  # noqa: ASYNC110 - read by the loop, which tells nobody
-        await asyncio.sleep(0.01)
+        os.write(fd, bytes(10) + arp_claim(MAC, address))
+    await learned(network, 2)
     assert network.learned_addresses(MAC) == ("198.51.100.8", "198.51.100.7")
     os.close(fd)
+
+
+async def learned(network: LinuxHostNetwork, count: int) -> None:
+    while len(network.learned_addresses(MAC)) < count:  # noqa: ASYNC110 - read by the loop, which tells nobody
+        await asyncio.sleep(0.01)
+
+
+async def nothing_is_learned_of_what_goes_to_guests() -> None:
+    """Broadcasts of the wire and of other guests go out through every tap; and a guest speaks for itself only."""
+    other, liar = "52:54:00:00:00:02", "52:54:00:00:00:03"
+    network = LinuxHostNetwork()
+    network.start_learning()
+    fd, _ = await HostTaps().open("web1", 0, NicSpec(MAC, "br0"))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as switch:
+        switch.bind(("sw0", 0))
+        switch.send(arp_claim(other, "198.51.100.9"))
+    while arp_claim(other, "198.51.100.9") not in await from_tap(fd):
+        pass
+    os.write(fd, bytes(10) + arp_claim(other, "198.51.100.66", ethernet_source=liar))
+    os.write(fd, bytes(10) + arp_claim(MAC, "198.51.100.7"))  # read after those before it
+    await learned(network, 1)
+    assert network.learned_addresses(other) == network.learned_addresses(liar) == ()
+    os.close(fd)
+
+
+async def from_tap(fd: int) -> bytes:
+    """What the guest would receive next."""
+    while True:
+        try:
+            return os.read(fd, 2048)
+        except BlockingIOError:
+            await asyncio.sleep(0.01)
 
 
 async def a_probe_is_answered_by_a_neighbour() -> None:

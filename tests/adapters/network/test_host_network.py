@@ -53,11 +53,13 @@ def namespace() -> Iterator[str]:
     "scenario",
     [
         "taps_vanish_with_their_descriptor",
+        "the_bridge_keeps_its_mac",
         "a_tap_is_refused_without_bridge_or_vlans",
         "a_tap_joins_its_vlan",
         "bridges_and_links_are_found",
         "rarp_is_seen_only_from_outside",
         "addresses_of_guests_are_learned",
+        "nothing_is_learned_of_what_goes_to_guests",
         "a_probe_is_answered_by_a_neighbour",
     ],
 )

@@ -53,7 +53,8 @@ class LinuxHostNetwork:
     # addresses of guests ---------------------------------------------------------------------------
 
     def start_learning(self) -> None:
-        """One socket for all interfaces, ARP only; what comes from taps is remembered."""
+        """One socket for all interfaces, ARP only. What a guest claims of itself is remembered: frames that come
+        out of a tap, never those that go into it, which tell of others."""
         if self._socket is None:
             self._socket = packets.open_socket(packets.ETH_P_ARP)
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
@@ -68,13 +69,16 @@ class LinuxHostNetwork:
             except OSError as error:
                 log.warning("ARP not read: %s", error)
                 return
-            self._learn(frame, str(origin[0]))
+            if str(origin[0]).startswith("zv") and not packets.is_outgoing(origin):
+                self._learn(frame)
 
-    def _learn(self, frame: bytes, interface: str) -> None:
+    def _learn(self, frame: bytes) -> None:
         found = packets.parse_arp(frame)
-        if found is None or found[1] == IN_VAIN or not interface.startswith("zv"):
+        if found is None or found[1] == IN_VAIN:
             return
         mac, address = found
+        if mac != packets.mac_text(frame[6:12]):
+            return
         known = self._learned.setdefault(mac, [])
         self._learned.move_to_end(mac)
         if known[:1] != [address]:
@@ -146,7 +150,7 @@ class RarpSeen:
             frame, origin = sock.recvfrom(2048)
         except OSError:
             return
-        if origin[2] != socket.PACKET_OUTGOING and frame[6:12] == self._mac:
+        if not packets.is_outgoing(origin) and frame[6:12] == self._mac:
             self._event.set()
 
     async def seen(self, timeout_s: float) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
+from typing import Any
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_RARP = 0x0003, 0x0806, 0x8035
 SO_ATTACH_FILTER = 26
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 BROADCAST = b"\xff" * 6
 _ETHERTYPE_OFFSET = 12
 
@@ -21,10 +24,13 @@ def mac_text(raw: bytes) -> str:
 
 
 def open_socket(ethertype: int, interface: str = "") -> socket.socket:
-    """Non-blocking; all interfaces where none is named. Everything but `ethertype` is dropped in the kernel."""
+    """Non-blocking; all interfaces where none is named. Everything but `ethertype` that comes in is dropped in the
+    kernel; a kernel before 4.20 hands over what goes out as well (`is_outgoing`)."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if interface else socket.htons(ETH_P_ALL))
     try:
         _attach_filter(sock, ethertype)
+        with contextlib.suppress(OSError):  # spares the kernel a copy of each frame that is sent
+            sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         sock.setblocking(False)
         if interface:
             sock.bind((interface, ETH_P_ALL))
@@ -32,6 +38,11 @@ def open_socket(ethertype: int, interface: str = "") -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def is_outgoing(origin: tuple[Any, ...]) -> bool:
+    """`origin` as `recvfrom` gives it: True for what this host sent into the interface."""
+    return bool(origin[2] == socket.PACKET_OUTGOING)
 
 
 def _attach_filter(sock: socket.socket, ethertype: int) -> None:

@@ -8,11 +8,12 @@ import os
 import struct
 from pathlib import Path
 
-from zugvogel.adapters.network import iproute
+from zugvogel.adapters.network import iproute, packets
 from zugvogel.errors import ProcedureFailed, Refused
 from zugvogel.ports.hypervisor import NicSpec
 
 TUNSETIFF = 0x400454CA
+SIOCSIFHWADDR, ARPHRD_ETHER = 0x8924, 1
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SYS_NET = Path("/sys/class/net")
 
@@ -20,6 +21,14 @@ SYS_NET = Path("/sys/class/net")
 def tap_name(vm: str, number: int) -> str:
     """At most 15 characters, the same for a vm and NIC on every host."""
     return f"zv{hashlib.sha256(vm.encode()).hexdigest()[:9]}n{number}"
+
+
+def tap_mac(guest_mac: str) -> bytes:
+    """The host's end: the guest's MAC with a first byte so high that the bridge, which takes the lowest MAC of
+    its ports, keeps its own whatever vm comes or goes. Never the guest's own: the bridge would swallow its frames.
+    """
+    mac = packets.mac_bytes(guest_mac)
+    return (b"\xfa" if mac[0] == 0xFE else b"\xfe") + mac[1:]
 
 
 class HostTaps:
@@ -32,6 +41,7 @@ class HostTaps:
         try:
             request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
             fcntl.ioctl(fd, TUNSETIFF, request)
+            fcntl.ioctl(fd, SIOCSIFHWADDR, struct.pack("16sH6s16x", b"", ARPHRD_ETHER, tap_mac(nic.mac)))
             await self._join(name, nic)
         except OSError as error:
             os.close(fd)
