@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import json
@@ -34,7 +35,10 @@ class Served:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A CA-less, self-signed certificate of 127.0.0.1."""
+    """A CA-less, self-signed certificate of 127.0.0.1; that of the folder, where there is one."""
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    if cert_file.exists():
+        return cert_file, key_file
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -52,7 +56,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(
@@ -62,10 +65,10 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return cert_file, key_file
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    cert, key = _certificate(tmp_path_factory.mktemp("tls"))
-    backend = FakeBackend()
+@contextlib.contextmanager
+def serving(backend: FakeBackend, folder: Path) -> Iterator[Served]:
+    """An agent's API on a port of its own until the block ends; then its address refuses connections."""
+    cert, key = _certificate(folder)
     config = uvicorn.Config(
         create_app(backend, cert.read_text()),
         host="127.0.0.1",
@@ -83,9 +86,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield Served(f"https://127.0.0.1:{port}", cert, backend)
-    server.should_exit = True
-    thread.join(timeout=10)
+    try:
+        yield Served(f"https://127.0.0.1:{port}", cert, backend)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(FakeBackend(), tmp_path_factory.mktemp("tls")) as found:
+        yield found
 
 
 @dataclass(frozen=True)

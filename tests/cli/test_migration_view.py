@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import io
+import re
+from itertools import pairwise
 
+import pytest
 from rich.console import Console, RenderableType
 
 from tests.api.fake_backend import REPORT, running
 from zugvogel.cli.migration_view import live_view, phases_picture, report_view, rounds_picture
 from zugvogel.cli.watch import bar, view
-from zugvogel.domain.migration import MigrationProgress, NetworkCheck
+from zugvogel.domain.migration import MigrationProgress, NetworkCheck, Phase
 from zugvogel.domain.task import Progress
 
 
-def drawn(what: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=110, color_system=None)
+def drawn(what: RenderableType, width: int = 110) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(what)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -67,14 +70,14 @@ def test_report_marks_the_blackout_and_the_network() -> None:
 
 def test_phases_share_one_axis() -> None:
     phases = [p.model_dump() for p in REPORT.phases]
-    lines = [drawn(line).rstrip("\n") for line in phases_picture(phases, 2.5)]
+    lines = [drawn(line).rstrip("\n") for line in phases_picture(phases, 2.5, 110)]
     assert all(sum(line.count(sign) for sign in "·█▆") == 60 for line in lines[:-1])
-    assert phases_picture([], 0.0) == []
+    assert phases_picture([], 0.0, 80) == []
 
 
 def test_many_rounds_leave_out_the_middle() -> None:
     rounds = [REPORT.rounds[0].model_copy(update={"number": n}).model_dump() for n in range(40)]
-    shown = [drawn(line) for line in rounds_picture(rounds)]
+    shown = [drawn(line) for line in rounds_picture(rounds, 110)]
     assert len(shown) == 13
     assert "28 more rounds" in shown[6]
 
@@ -83,3 +86,37 @@ def test_bar_never_leaves_its_width() -> None:
     assert bar(-1, 4) == "····"
     assert bar(2, 4) == "████"
     assert len(bar(0.33, 10)) == 10
+
+
+NUMBER_AT_THE_END = re.compile(r"\d$")
+UNIT_AT_THE_START = re.compile(r"\s*(ms|s|min|B|[KMGT]iB)(/s)?\b")
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_nothing_leaves_the_terminal_and_no_number_loses_its_unit(width: int) -> None:
+    slow = Phase(name="verify network and everything else", start_s=0.1, duration_s=0.635)
+    long = REPORT.model_copy(
+        update={
+            "phases": (*REPORT.phases, slow, Phase(name="clean up", start_s=1, duration_s=185)),
+            "vm": "a-vm-with-quite-a-long-name",
+            "why": "the guest dirties 120 MB/s, the link takes 90 MB/s at most",
+        }
+    )  # fmt: skip
+    detail = MigrationProgress(phase="precopy", rounds=REPORT.rounds, total_bytes=2**31, remaining_bytes=2**30)
+    message = "round 2: 1234 MB sent, 5678 MB left, and so on and on"
+    task = running(Progress(phase="precopy", message=message, detail=detail.model_dump(mode="json")))
+    for what in (report_view(long.model_dump(mode="json")), live_view(task.model_dump(mode="json"))):
+        lines = drawn(what, width).splitlines()
+        assert [line for line in lines if len(line) > width] == []
+        for line, following in pairwise(lines):
+            assert not (NUMBER_AT_THE_END.search(line.rstrip()) and UNIT_AT_THE_START.match(following))
+        told = "\n".join(lines)
+        assert "…\n" not in told
+    shown = drawn(report_view(long.model_dump(mode="json")), width)
+    for figure in ("635 ms", "31 ms", "3 min 05 s"):
+        assert figure in shown
+
+
+def test_a_single_round_is_no_rounds() -> None:
+    report = REPORT.model_copy(update={"rounds": REPORT.rounds[:1], "channels": 1}).model_dump(mode="json")
+    assert "sent in 1 round (1 channel, not encrypted)" in drawn(report_view(report), 120)

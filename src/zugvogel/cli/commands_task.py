@@ -19,6 +19,8 @@ event_app = typer.Typer(no_args_is_help=True, help="What was seen and done.")
 FOLLOW_S = 1.0
 OVERLAP = 30
 """Polls whose events are asked for again while following: hosts that were cut off write theirs late."""
+KNOWN = 200
+"""Events that are at least read before following begins, so that those that were there before are known."""
 
 
 def complete_task(incomplete: str) -> list[str]:
@@ -129,38 +131,49 @@ def list_events(
     as_json: Json = False,
 ) -> None:
     """Events, oldest first. With --json --follow: one JSON object a line."""
-    found = session.api().get("/events", limit=limit, subject=subject)
-    if not follow:
-        if as_json:
-            output.print_json(found)
-        else:
-            for event in found:
-                _show(event)
+    asked = max(limit, KNOWN) if follow else limit
+    found = session.api().get("/events", limit=asked, subject=subject)
+    if as_json and not follow:
+        output.print_json(found)
         return
-    _follow(found, subject, as_json=as_json)
+    for event in found[-limit:]:
+        _show(event, as_json=as_json)
+    if follow:
+        try:
+            _follow(found, subject, as_json=as_json)
+        except KeyboardInterrupt:
+            raise typer.Exit(watch.INTERRUPTED) from None
 
 
-def _follow(found: list[dict[str, Any]], subject: str, *, as_json: bool) -> None:
-    seen: set[str] = set()
-    newest: deque[str] = deque([""], maxlen=OVERLAP)
+def _follow(known: list[dict[str, Any]], subject: str, *, as_json: bool) -> None:
+    """Show what is not among `known` nor older than all of them, each once, whichever host answers."""
+    seen = {event["id"] for event in known}
+    newest = deque([min(seen, default="")], maxlen=OVERLAP)
+    newest.append(max(seen, default=""))
+    told = ""
     while True:
-        for event in found:
-            if event["id"] not in seen:
-                seen.add(event["id"])
-                if as_json:
-                    print(json.dumps(event, ensure_ascii=False), flush=True)
-                else:
-                    _show(event)
-        newest.append(max([newest[-1], *(e["id"] for e in found)]))
         time.sleep(FOLLOW_S)
         try:
             found = session.api().get("/events", after=newest[0] or None, limit=5000, subject=subject)
         except Unreachable as error:
-            output.note(f"zv: {error}; trying again")
-            found = []
+            if not told:
+                output.note(f"zv: {error}; trying again")
+            told = str(error)
+            continue
+        if told:
+            output.note("zv: events are read again")
+            told = ""
+        for event in found:
+            if event["id"] not in seen:
+                _show(event, as_json=as_json)
+        newest.append(max([newest[-1], *(e["id"] for e in found)]))
+        seen = {i for i in (*seen, *(e["id"] for e in found)) if i > newest[0]}
 
 
-def _show(event: dict[str, Any]) -> None:
+def _show(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event, ensure_ascii=False), flush=True)
+        return
     from rich.text import Text
 
     style = output.STATE_STYLES.get(event["severity"], "")

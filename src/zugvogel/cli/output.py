@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zugvogel.cli import columns
+from zugvogel.cli.columns import Kind
 from zugvogel.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$", re.IGNORECASE)
 
+NO_LIMIT = 250
 STATE_STYLES = {
     "running": "green", "live": "green", "done": "green", "ok": "green",
     "failed": "bold red", "refused": "bold red", "error": "bold red",
@@ -88,8 +91,11 @@ def say(text: str, *, as_json: bool = False) -> None:
         print(text)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Cells that are a known state are coloured; without rows `empty` goes to standard error."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, kinds: Sequence[Kind] = ()
+) -> None:
+    """Cells that are a known state are coloured; without rows `empty` goes to standard error. On a terminal that
+    is too narrow sentences wrap and names end in an ellipsis; elsewhere nothing is cut."""
     from rich.table import Table
     from rich.text import Text
 
@@ -97,14 +103,24 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str)
     if not told:
         note(empty)
         return
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
-    for row in told:
-        shown.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
+    shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, columns.GAP, 0, 0))
+    of = [[heading, *(row[i] for row in told)] for i, heading in enumerate(headings)]
+    kinds = kinds or [columns.kind_of(column[1:]) for column in of]
     screen = console()
-    if not screen.is_terminal:
-        screen.width = 250
+    found = columns.widths(of, kinds, screen.width if screen.is_terminal else NO_LIMIT)
+    for heading, kind, width in zip(headings, kinds, found, strict=True):
+        is_whole = kind is Kind.SENTENCE
+        shown.add_column(heading, width=width, no_wrap=not is_whole, overflow="fold" if is_whole else "ellipsis")
+    for row in told:
+        cells = [
+            Text(
+                "\n".join(columns.folded(cell, width)) if kind is Kind.SENTENCE else cell,
+                STATE_STYLES.get(cell, ""),
+            )
+            for cell, kind, width in zip(row, kinds, found, strict=True)
+        ]
+        shown.add_row(*cells)
+    screen.width = max(screen.width, sum(found) + columns.GAP * len(found))
     screen.print(shown)
 
 
@@ -120,4 +136,4 @@ def _cell(value: Any) -> str:
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line."""
-    table(("", ""), [(name, value) for name, value in pairs], empty="")
+    table(("", ""), [(name, value) for name, value in pairs], empty="", kinds=(Kind.FIGURE, Kind.SENTENCE))
