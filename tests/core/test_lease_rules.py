@@ -60,11 +60,16 @@ def test_a_migration_names_an_heir_who_takes_over() -> None:
     named = lease_rules.name_heir(lease(), "web", A, "b", "m", why="")
     assert (named.epoch, named.holder, named.heir, named.migration_id) == (8, A, "b", "m")
     taken = lease_rules.take_over_by_heir(named, "web", B, "m", why="")
-    assert (taken.epoch, taken.holder, taken.heir, taken.migration_id) == (9, B, None, "")
+    assert (taken.epoch, taken.holder, taken.heir, taken.migration_id) == (9, B, None, "m")
 
 
 def test_the_holder_drops_the_heir() -> None:
     alone = lease_rules.drop_heir(WITH_HEIR, "web", A, "m", why="")
+    assert (alone.epoch, alone.holder, alone.heir) == (8, A, None)
+
+
+def test_the_holder_may_go_on_alone_over_a_claim_that_may_still_come() -> None:
+    alone = lease_rules.drop_heir(lease(), "web", A, "m", why="")
     assert (alone.epoch, alone.holder, alone.heir) == (8, A, None)
 
 
@@ -89,7 +94,6 @@ def test_a_rebooted_holder_may_release_but_not_migrate() -> None:
         lambda: lease_rules.name_heir(lease(), "web", A, "a", "m", why=""),
         lambda: lease_rules.name_heir(WITH_HEIR, "web", A, "c", "n", why=""),
         lambda: lease_rules.drop_heir(WITH_HEIR, "web", A, "other", why=""),
-        lambda: lease_rules.drop_heir(lease(), "web", A, "", why=""),
         lambda: lease_rules.take_over_by_heir(WITH_HEIR, "web", B, "other", why=""),
         lambda: lease_rules.take_over_by_heir(lease(), "web", B, "m", why=""),
         lambda: lease_rules.release_by_heir(WITH_HEIR, "web", A, "m", why=""),

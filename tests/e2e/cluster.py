@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zugvogel.adapters.datastore.sealed import unseal
 from zugvogel.lab import api_calls
 from zugvogel.lab.layout import Layout
 
 ZV = [sys.executable, "-m", "zugvogel.cli.main"]
 FAILPOINTS = "/run/zugvogel/failpoints"
 PATIENCE_S = 60.0
+RPC_PORT = 7441
 
 
 class Cluster:
@@ -59,7 +62,8 @@ class Cluster:
                 if found := is_so():
                     return found
             except Exception as error:  # an agent that is being cut answers with anything
-                last = f" (last: {error})"
+                line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+                last = f"\n  last: {line.strip()}: {error}"
             time.sleep(0.1)
         raise AssertionError(f"not within {patience_s:.0f} s: {what}{last}")
 
@@ -144,8 +148,14 @@ class Cluster:
     def lease(self, vm: str) -> dict[str, Any]:
         folder = self.layout.shared / vm
         epochs = [int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"lease\.(\d+)", p.name))]
-        found = json.loads((folder / f"lease.{max(epochs)}").read_text())
-        return found.get("lease", found)  # type: ignore[no-any-return]
+        body = unseal((folder / f"lease.{max(epochs)}").read_bytes())
+        assert body is not None, f"lease.{max(epochs)} is torn"
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def agent_log(self, host: str, lines: int = 40) -> str:
+        log = self.layout.host(host).log / "agent.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
     # failpoints and faults ---------------------------------------------------------------------------
 
@@ -176,11 +186,27 @@ class Cluster:
         """SIGKILL; the lab's init starts it again after a second, as systemd would."""
         os.kill(self.agent_pid(host), signal.SIGKILL)
 
+    def release_all(self) -> None:
+        for host in self.hosts:
+            for file in self._failpoints(host).iterdir():
+                file.unlink(missing_ok=True)
+
     def all_live(self) -> None:
+        """Every host is live and reaches every datastore."""
+
         def live() -> bool:
-            return all(h["verdict"] == "live" for h in self.api("GET", "/hosts"))
+            hosts = self.api("GET", "/hosts")
+            return all(self._listens(host) for host in self.hosts) and all(
+                h["verdict"] == "live" and h["datastores"] and all(d["is_usable"] for d in h["datastores"])
+                for h in hosts
+            )
 
         self.wait("all hosts live", live)
+
+    def _listens(self, host: str) -> bool:
+        """Its agent serves RPC: an agent that was killed a moment ago still counts as live."""
+        table = Path(f"/proc/{self.agent_pid(host)}/net/tcp").read_text()
+        return any(f":{RPC_PORT:04X} " in line and " 0A " in line for line in table.splitlines())
 
     # the one law -----------------------------------------------------------------------------------
 
@@ -211,16 +237,18 @@ class Cluster:
             return True
 
         self.wait(f"{vm} to be reported dead", settled, 40.0)
-        told = [e for e in self.api("GET", f"/events?subject={vm}&limit=50") if e["kind"] == "vm.failed"]
-        assert told
+        epoch = self.lease(vm)["epoch"]
+        events = self.api("GET", f"/events?subject={vm}&limit=50")
+        told = [e for e in events if e["kind"] == "vm.failed" and e["evidence"].get("epoch") == epoch]
+        assert len(told) == 1, told
 
     def _assert_nothing_left(self, vm: str) -> None:
         assert self.notes(vm) == []
         for host in self.hosts:
             running = [v for v in self.api("GET", "/vms") if v["host"] == host and v["state"] == "running"]
             assert len(self.taps(host)) == sum(len(v["macs"]) for v in running), (host, self.taps(host), running)
-            report = self.host(host)["report"]
-            assert report["reserved_bytes"] == 0, (host, report["reserved_bytes"])
+            reserved = self.host(host)["reserved_bytes"]
+            assert reserved == 0, (host, reserved)
 
 
 def _command_line(pid: int) -> list[str]:

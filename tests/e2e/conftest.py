@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         subprocess.run([*ZV, "lab", "down"], check=False, timeout=120)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the agents logged."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        for host in cluster.hosts if cluster.layout.state_file.exists() else ():
+            report.sections.append((f"agent of {host}", cluster.agent_log(host)))
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _whole(cluster: Cluster) -> Iterator[None]:
     yield
+    cluster.release_all()
     subprocess.run([*ZV, "lab", "heal"], check=False, timeout=60, capture_output=True)
     cluster.all_live()

@@ -14,6 +14,7 @@ from tests.fakes.registry import MemoryRegistry
 from zugvogel.domain.task import Task, TaskState
 from zugvogel.errors import NotFound, Refused
 from zugvogel.services import tasks
+from zugvogel.services.sortable_id import SortableIds
 from zugvogel.services.tasks import TaskBoard, TaskCancelled, TaskContext
 
 
@@ -31,8 +32,10 @@ class FastClock:
 
 
 @asynccontextmanager
-async def board_on(registry: MemoryRegistry) -> AsyncIterator[TaskBoard]:
+async def board_on(registry: MemoryRegistry, *, is_adopted: bool = True) -> AsyncIterator[TaskBoard]:
     board = TaskBoard("host1", registry, FastClock())
+    if is_adopted:
+        board.adopted()
     runner = asyncio.create_task(board.run())
     try:
         yield board
@@ -155,49 +158,104 @@ async def test_progress_is_copied_seldom_and_the_end_at_once() -> None:
     assert len(registry.writes) < 50
 
 
-async def test_tasks_of_an_earlier_agent_fail_unless_readopted() -> None:
+async def test_tasks_of_an_earlier_agent_fail_unless_it_goes_on_with_them() -> None:
     registry = MemoryRegistry()
-    for task_id, owner in (("left", "host1"), ("kept", "host1"), ("foreign", "host2")):
+    left_id, kept_id, foreign_id = (SortableIds(FastClock()).next() for _ in range(3))
+    for task_id, owner in ((left_id, "host1"), (kept_id, "host1"), (foreign_id, "host2")):
         task = Task(id=task_id, kind="vm.migrate", subject="web1", owner=owner, state=TaskState.RUNNING, version=4)
         await registry.put(tasks.PREFIX + task_id, task.model_dump_json().encode())
+    go = asyncio.Event()
 
     async def work(ctx: TaskContext) -> dict[str, Any]:
+        await go.wait()
         return {"resumed": True}
 
-    board = TaskBoard("host1", registry, FastClock())
-    board.readopt("kept")
-    runner = asyncio.create_task(board.run())
-    await until(lambda: registry.writes.count("tasks/left") == 2)
-    left, kept, foreign = [await stored(registry, i) for i in ("left", "kept", "foreign")]
-    assert left is not None
-    assert left.error is not None
-    assert (left.state, left.error.cause, left.version) == (TaskState.FAILED, "the agent restarted", 5)
-    assert kept is not None
-    assert kept.state is TaskState.RUNNING
-    assert foreign is not None
-    assert foreign.state is TaskState.RUNNING
-    resumed = board.start("vm.migrate", "web1", work, task_id="kept")
-    assert resumed.version > 4
-    await ended(board, resumed)
-    await board.drain()
-    settled = await stored(registry, "kept")
+    async with board_on(registry, is_adopted=False) as board:
+        resumed = board.start("vm.migrate", "web1", work, task_id=kept_id)
+        await until(lambda: registry.writes.count(tasks.PREFIX + kept_id) == 2)
+        assert registry.writes.count(tasks.PREFIX + left_id) == 1  # nothing is settled while adoption runs
+        board.adopted()
+        await until(lambda: registry.writes.count(tasks.PREFIX + left_id) == 2)
+        left, kept, foreign = [await stored(registry, i) for i in (left_id, kept_id, foreign_id)]
+        assert left is not None
+        assert left.error is not None
+        assert (left.state, left.error.cause, left.version) == (TaskState.FAILED, "the agent restarted", 5)
+        assert kept == resumed
+        assert foreign is not None
+        assert foreign.state is TaskState.RUNNING
+        go.set()
+        await ended(board, resumed)
+        await board.drain()
+    settled = await stored(registry, kept_id)
     assert settled is not None
     assert settled.report == {"resumed": True}
-    runner.cancel()
 
 
-async def test_an_agent_that_stops_leaves_its_tasks_running_for_the_next() -> None:
+async def test_a_resumed_task_keeps_when_it_began_and_gets_a_higher_version() -> None:
+    async def work(ctx: TaskContext) -> None:
+        return None
+
+    first = TaskBoard("host1", MemoryRegistry(), FastClock()).start("vm.migrate", "web1", work)
+    await asyncio.sleep(0.01)
+    resumed = TaskBoard("host1", MemoryRegistry(), FastClock()).start("a.b", "c", work, task_id=first.id)
+    again = TaskBoard("host1", MemoryRegistry(), FastClock()).start("a.b", "c", work, task_id=first.id)
+    assert resumed.created_at == resumed.started_at == first.created_at == first.started_at
+    assert first.version < resumed.version <= again.version
+    assert tasks.created_at("no!id") == ""
+
+
+async def test_an_agent_that_stops_lets_work_put_back_and_cuts_off_the_rest() -> None:
     registry = MemoryRegistry()
 
-    async def work(ctx: TaskContext) -> None:
+    async def moving(ctx: TaskContext) -> None:
+        await ctx.cancel_requested.wait()
+        raise TaskCancelled("web1 runs on host1, untouched")
+
+    async def endless(ctx: TaskContext) -> None:
         await asyncio.Event().wait()
 
     async with board_on(registry) as board:
-        task = board.start("vm.migrate", "web1", work)
-        await until(lambda: tasks.PREFIX + task.id in registry.writes)
-        board._running[task.id].cancel()
-        await asyncio.sleep(0.01)
-        assert board.local(task.id).state is TaskState.RUNNING
+        move = board.start("vm.migrate", "web1", moving, is_cancellable=True)
+        stuck = board.start("vm.stop", "web2", endless)
+        await board.stop(timeout_s=0.05)
+        with pytest.raises(Refused, match="is stopping"):
+            board.start("vm.kill", "web3", endless)
+        await board.drain()
+    moved, cut = await stored(registry, move.id), await stored(registry, stuck.id)
+    assert moved is not None
+    assert moved.error is not None
+    assert moved.state is TaskState.CANCELLED
+    assert moved.error.cause == "the agent was stopped; web1 runs on host1, untouched"
+    assert cut is not None
+    assert cut.state is TaskState.RUNNING  # the next agent settles it
+
+
+async def test_an_agent_without_work_stops_at_once() -> None:
+    await TaskBoard("host1", MemoryRegistry(), FastClock()).stop()
+
+
+async def test_only_the_newest_ended_tasks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "KEPT", 10)
+    registry = MemoryRegistry()
+    ids = SortableIds(FastClock())
+    for number in range(30):
+        state = TaskState.RUNNING if number == 0 else TaskState.DONE
+        task = Task(id=ids.next(), kind="vm.start", subject="web1", owner="host2", state=state)
+        await registry.put(tasks.PREFIX + task.id, task.model_dump_json().encode())
+    before = [e.key for e in await registry.list(tasks.PREFIX)]
+
+    async def work(ctx: TaskContext) -> None:
+        return None
+
+    async with board_on(registry) as board:
+        await ended(board, board.start("vm.stop", "web1", work))
+        await until(lambda: len(registry._entries) <= 11)
+        kept = [e.key for e in await registry.list(tasks.PREFIX)]
+        assert kept[0] == before[0]  # it has not ended
+        assert set(before[-9:]) < set(kept)
+        await ended(board, board.start("vm.stop", "web1", work))
+        await board.drain()
+        assert len(registry._entries) == 12  # trimmed once an hour
 
 
 async def test_ids_sort_by_time() -> None:

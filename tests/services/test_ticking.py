@@ -3,6 +3,7 @@ import logging
 import pytest
 
 from tests.services.liveness_world import ManualClock
+from zugvogel.errors import Unreachable
 from zugvogel.services.ticking import run_every
 
 
@@ -21,8 +22,27 @@ async def test_a_failing_tick_is_logged_once_and_never_ends_the_loop(caplog: pyt
         if len(ticks) in (2, 3, 4):
             clock.now += 0.25
             raise ValueError("the cause")
+        if len(ticks) == 5:
+            raise Unreachable("nobody answers", "look")
 
     with caplog.at_level(logging.INFO), pytest.raises(Stop):
         await run_every(clock, lambda: 1.0, tick, "thing")
     assert ticks == [1000.0, 1001.0, 1002.0, 1003.0, 1004.0, 1005.0]
-    assert [r.getMessage() for r in caplog.records] == ["thing: ValueError: the cause", "thing: works again"]
+    told = [(r.levelname, r.getMessage(), bool(r.exc_info)) for r in caplog.records]
+    assert told == [
+        ("ERROR", "thing: ValueError: the cause", True),
+        ("WARNING", "thing: nobody answers; look", False),
+    ]
+
+
+async def test_the_end_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes: list[type[BaseException] | None] = [Unreachable, Unreachable, None, None, Stop]
+
+    async def tick() -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome("nobody answers")
+
+    with caplog.at_level(logging.INFO), pytest.raises(Stop):
+        await run_every(ManualClock(), lambda: 1.0, tick, "thing")
+    assert [r.getMessage() for r in caplog.records] == ["thing: nobody answers", "thing: works again"]

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from zugvogel.adapters.peers.heartbeat_udp import next_start_stamp, open_heartbeats
-from zugvogel.adapters.peers.rpc_server import rpc_app, serve, server_context
+from zugvogel.adapters.peers.rpc_server import RunningServer, rpc_app, serve, server_context
+from zugvogel.agent import logs
 from zugvogel.api.app import create_app
 from zugvogel.bootstrap.wiring import Places, Wiring
 from zugvogel.errors import ZugvogelError
@@ -20,13 +21,13 @@ from zugvogel.services.ticking import run_every
 log = logging.getLogger(__name__)
 
 SETTLE_S = 10.0
+ADOPT_S = 15.0
+DRAIN_S = 3.0
 
 
 def run_agent(config_dir: Path, state_dir: Path, run_dir: Path, log_dir: Path = Path("/var/log/zugvogel")) -> int:
     """Runs until SIGTERM. Returns the exit code; raises ZugvogelError when it cannot start."""
-    level = os.environ.get("ZUGVOGEL_LOG", "INFO")
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.set_up(os.environ.get("ZUGVOGEL_LOG", "INFO"))
     wiring = Wiring(Places(config_dir, state_dir, run_dir, log_dir))
     return asyncio.run(_main(wiring))
 
@@ -37,38 +38,58 @@ async def _main(wiring: Wiring) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log.info("agent of %s starts", wiring.name)
+    servers: list[RunningServer] = []
     running: list[asyncio.Task[None]] = []
-    wiring.start_learning()
-    servers = await _serve(wiring)
+    ended = asyncio.create_task(stop.wait())
     try:
+        wiring.start_learning()
+        await _serve(wiring, servers)
         running = [asyncio.create_task(_guarded(work)) for work in _loops(wiring)]
-        ended = asyncio.create_task(stop.wait())
         await asyncio.wait([ended, *running], return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            if task.done() and task.exception() is not None:
-                log.error("the agent ends: %s", task.exception())
-                return 1
-        log.info("agent of %s stops; its vms run on", wiring.name)
-        return 0
+        return _exit_code(wiring.name, running)
     finally:
-        for server in servers:
-            await server.stop()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await wiring.etcd.stop()
-        await wiring.peers.close()
+        ended.cancel()
+        await _stop(wiring, servers, running)
 
 
-async def _serve(wiring: Wiring) -> list[Any]:
-    """RPC with mutual TLS, the API with plain TLS, heartbeats."""
+def _exit_code(name: str, running: Sequence[asyncio.Task[None]]) -> int:
+    """0 after a signal; 1 when a service ended, which none ever should."""
+    for task in running:
+        if task.done():
+            log.error("agent of %s ends: %s", name, task.exception() or "a service of it came to an end")
+            return 1
+    log.info("agent of %s stops; its vms run on", name)
+    return 0
+
+
+async def _stop(wiring: Wiring, servers: Sequence[RunningServer], running: Sequence[asyncio.Task[None]]) -> None:
+    """Work first, while peers, registry and watchers can still be spoken to; then the servers; then, when nothing
+    changes any more, the last states of tasks and events go to the registry; it and the peers close last.
+
+    Live migrations before their switchover are called off, as by `zv task cancel`: without an agent QEMU would
+    switch over by itself and the vm would stand still until the agent is back. Those past it finish, which
+    takes moments. What takes longer is cut, and recovered by the next agent as after a crash.
+    """
+    await wiring.tasks.stop()
+    await asyncio.gather(*(server.stop() for server in servers), return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(wiring.tasks.drain(DRAIN_S), wiring.events.drain(DRAIN_S), return_exceptions=True)
+    await wiring.etcd.stop()
+    await wiring.peers.close()
+
+
+async def _serve(wiring: Wiring, servers: list[RunningServer]) -> None:
+    """RPC with mutual TLS, the API with plain TLS, heartbeats. Adds to `servers` what listens already, also when
+    the next cannot."""
     pki, address, ports = wiring.state.pki, wiring.config.address, wiring.config.ports
     certificate, key, ca = str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate)
-    rpc = await serve(
-        rpc_app(wiring.world.handlers), address, ports.rpc, server_context(certificate, key, ca, is_mutual=True)
-    )
+    tls = server_context(certificate, key, ca, is_mutual=True)
+    servers.append(await serve(rpc_app(wiring.world.handlers), address, ports.rpc, tls))
     app = create_app(wiring.operations, pki.ca_certificate.read_text())
-    api = await serve(app, address, ports.api, server_context(certificate, key, is_mutual=False))
+    tls = server_context(certificate, key, is_mutual=False)
+    servers.append(await serve(app, address, ports.api, tls))
     wiring.udp.inner = await open_heartbeats(
         address,
         ports.heartbeat,
@@ -76,7 +97,6 @@ async def _serve(wiring: Wiring) -> list[Any]:
         next_start_stamp(wiring.places.state / "heartbeat-start"),
         wiring.heartbeats.receive,
     )
-    return [rpc, api]
 
 
 def _loops(wiring: Wiring) -> list[Coroutine[Any, Any, None]]:
@@ -84,19 +104,24 @@ def _loops(wiring: Wiring) -> list[Coroutine[Any, Any, None]]:
 
 
 async def _look_after_vms(wiring: Wiring) -> None:
-    """Adopt first; then the rounds that look after incoming vms and leases."""
-    await wiring.adopt()
+    """Adopt first; then the rounds that look after incoming vms and leases. A vm whose datastore does not answer
+    is taken over when it does; the others do not wait for it."""
 
     async def each_second() -> None:
         await wiring.incoming.tick()
 
     async def settle() -> None:
+        await wiring.adopt_late()
         await wiring.vms.settle_leases()
+        wiring.hypervisor.bound_logs()
 
-    await asyncio.gather(
-        run_every(wiring.clock, lambda: 1.0, each_second, "incoming vms"),
-        run_every(wiring.clock, lambda: SETTLE_S, settle, "leases"),
-    )
+    async with asyncio.TaskGroup() as group:
+        adopting = [group.create_task(work) for work in await wiring.adopt()]
+        if adopting:
+            await asyncio.wait(adopting, timeout=ADOPT_S)
+        wiring.tasks.adopted()
+        group.create_task(run_every(wiring.clock, lambda: 1.0, each_second, "incoming vms"))
+        group.create_task(run_every(wiring.clock, lambda: SETTLE_S, settle, "leases"))
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:

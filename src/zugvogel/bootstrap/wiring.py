@@ -27,15 +27,18 @@ from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
 from zugvogel.domain.host import Host, HostReport, Verdict
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, StorageError
+from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService
 from zugvogel.services.cluster_view import ClusterView
 from zugvogel.services.events import EventLog
 from zugvogel.services.heartbeats import HeartbeatService, Load
-from zugvogel.services.incoming import IncomingMigrations
 from zugvogel.services.inventory import Inventory
-from zugvogel.services.live_migration import LiveMigrations
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.migration.incoming import IncomingMigrations
+from zugvogel.services.migration.records import MigrationRecords
+from zugvogel.services.migration.recovery import MigrationRecovery
+from zugvogel.services.migration.source import LiveMigrations
 from zugvogel.services.operations.whole import Operations
 from zugvogel.services.operations.world import World
 from zugvogel.services.reporting import Reporting
@@ -206,17 +209,23 @@ class Wiring:
             clock=self.clock,
         )
         self.vms.reserve = self._refuse_without_room
+        records = MigrationRecords(self.mounted)
         self.incoming = IncomingMigrations(
             vms=self.vms,
             hypervisor=self.hypervisor,
             clock=self.clock,
+            records=records,
             address=self.config.migration_address or self.config.address,
             first_port=self.config.ports.migration_first,
             failpoint=failpoint,
         )
         self.live = LiveMigrations(
-            vms=self.vms, peers=self.peers, clock=self.clock, verdict=self.verdict, failpoint=failpoint
+            vms=self.vms, peers=self.peers, clock=self.clock, records=records, failpoint=failpoint
         )
+        self.recovery = MigrationRecovery(
+            vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
+        )
+        self.vms.settle_move = self.recovery.settle
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report: HostReport | None = self.reporting.current()
@@ -256,20 +265,41 @@ class Wiring:
         """Addresses of guests, from their ARP; needs the running loop."""
         self.network.start_learning()
 
-    async def adopt(self) -> None:
-        """QEMU processes that outlived an earlier agent come back into care; then leases without one are
-        settled. Needs the inventory (from the registry, or from a stale local read)."""
+    async def adopt(self) -> list[Coroutine[Any, Any, None]]:
+        """Find the QEMU processes that outlived an earlier agent; those that wait for a vm's memory are sessions
+        again on return. Returns what is left to do, one for each vm: take it into care and go on with its move.
+        Needs the inventory (from the registry, or from a stale local read)."""
+        machines = await self.hypervisor.adopt()
+        for machine in machines:
+            if machine.tags.get("role") == "incoming":
+                await self.incoming.take_over(machine)
+        self.incoming.is_ready.set()
+        mine = [m for m in machines if m.tags.get("role") != "incoming"]
+        self.vms.expect([*(m.vm for m in mine), *self.hypervisor.left()])
         await self.inventory.is_loaded.wait()
+        return [self.recovery.tidy(), *(self._take_over(m) for m in mine)]
+
+    async def adopt_late(self) -> None:
+        """QEMUs that did not answer when this agent started."""
+        if not self.hypervisor.left():
+            return
         for machine in await self.hypervisor.adopt():
-            try:
-                if machine.tags.get("role") == "incoming":
-                    await self.incoming.take_over(machine)
-                    continue
-                guest = await self.vms.take_over(machine)
-                if guest is not None:
-                    await self.live.recover(guest, self.inventory.host)
-            except NotFound as error:
-                log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
+            if machine.tags.get("role") == "incoming":
+                await self.incoming.take_over(machine)
+            else:
+                await self._take_over(machine)
+
+    async def _take_over(self, machine: Machine) -> None:
+        """One vm; a datastore that does not answer holds up only its own."""
+        try:
+            guest = await self.vms.take_over(machine)
+        except NotFound as error:
+            log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
+            return
+        if guest is not None:
+            await self.recovery.look_at(guest)
+        else:
+            await self.recovery.tidy_one(self.inventory.vm(machine.vm))
 
     def services(self) -> list[Coroutine[Any, Any, None]]:
         return [

@@ -38,14 +38,22 @@ def start(lease: Lease | None, vm: str, me: Holder, *, has_qemu: bool, why: str,
 
 
 def release(
-    lease: Lease | None, vm: str, me: Holder, *, is_heir_excluded: bool = False, why: str, at: str = ""
+    lease: Lease | None,
+    vm: str,
+    me: Holder,
+    *,
+    is_heir_excluded: bool = False,
+    is_failure: bool = False,
+    why: str,
+    at: str = "",
 ) -> Lease:
     """The claim that gives the vm free, by its holder (any boot of it) after its QEMU has ended.
-    `is_heir_excluded`: the heir is proven never to run it (it refused the word, or died before)."""
+    `is_heir_excluded`: the heir is proven never to run it (it refused the word, or died before).
+    `is_failure`: nobody asked for the end."""
     held = _held_by_host(lease, vm, me.host)
     if not is_heir_excluded:
         _refuse_heir(held)
-    return _next(held, LeaseState.RELEASED, None, why, at)
+    return _next(held, LeaseState.RELEASED, None, why, at).model_copy(update={"is_failure": is_failure})
 
 
 def name_heir(
@@ -62,17 +70,21 @@ def name_heir(
 
 def drop_heir(lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = "") -> Lease:
     """The holder goes on alone; only once the heir is proven never to have been given the word, or to
-    have refused it."""
+    have refused it. Also from a lease without an heir: that decides against a claim that may still be on
+    its way to a slow datastore."""
     held = _held_by_boot(lease, vm, me)
-    _require_migration(held, migration_id)
+    if held.heir:
+        _require_migration(held, migration_id)
     return _next(held, LeaseState.RUNNING, me, why, at)
 
 
 def take_over_by_heir(
     lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = ""
 ) -> Lease:
-    """The heir makes itself the holder, after it got the word and its vCPUs run."""
-    return _next(_inherited(lease, vm, me, migration_id), LeaseState.RUNNING, me, why, at)
+    """The heir makes itself the holder, after it got the word and its vCPUs run. The claim keeps the id of the
+    migration it came by."""
+    claim = _next(_inherited(lease, vm, me, migration_id), LeaseState.RUNNING, me, why, at)
+    return claim.model_copy(update={"migration_id": migration_id})
 
 
 def release_by_heir(

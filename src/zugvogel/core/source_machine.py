@@ -81,7 +81,7 @@ TABLE: dict[tuple[SourcePhase, Event], Step] = {
     (P.PRECOPY, E.SOURCE_DIED): Step(P.SWITCHED, (A.ASK_TARGET,)),
     (P.CANCELLING, E.SOURCE_SWITCHED): Step(P.SWITCHED, (A.GIVE_WORD,), in_blackout=True),
     (P.CANCELLING, E.SOURCE_RUNS): Step(P.STAYED, _BACK),
-    (P.CANCELLING, E.SOURCE_DIED): Step(P.SWITCHED, (A.ASK_TARGET,)),
+    (P.CANCELLING, E.SOURCE_DIED): Step(P.DIED, (A.ABORT_TARGET, A.RELEASE_LEASE)),
     (P.SWITCHED, E.WORD_TAKEN): Step(P.HANDED_OVER, (A.AWAIT_CLAIM,)),
     (P.SWITCHED, E.WORD_REFUSED): Step(P.CANCELLING, (A.CONTINUE_SOURCE,)),
     (P.SWITCHED, E.SOURCE_DIED): Step(P.SWITCHED, (A.ASK_TARGET,)),
@@ -89,10 +89,13 @@ TABLE: dict[tuple[SourcePhase, Event], Step] = {
     (P.SWITCHED, E.TARGET_CLAIMED): Step(P.DONE, (A.QUIT_SOURCE,)),
     (P.HANDED_OVER, E.TARGET_CLAIMED): Step(P.DONE, (A.QUIT_SOURCE,)),
     (P.HANDED_OVER, E.TARGET_LOST): Step(P.DIED, (A.QUIT_SOURCE, A.RELEASE_LEASE)),
+    (P.HANDED_OVER, E.WORD_REFUSED): Step(P.CANCELLING, (A.CONTINUE_SOURCE,)),
     (P.HANDED_OVER, E.SOURCE_DIED): Step(P.HANDED_OVER, (A.AWAIT_CLAIM,)),
 }
-"""`WordRefused` is the one way back from `switched`: the target answered that its QEMU is gone and that
-no `cont` was ever issued, so the word was not given and the source is the only one that can run."""
+"""`WordRefused` is the one way back from `switched` and `handed-over`: the target answered that its QEMU is
+gone and that no `cont` was ever issued, so the source is the only one that can run. A source that dies while
+it is being called off may have gone on by itself before, unseen: what the target loaded is old then, and is
+never run."""
 
 FINAL = frozenset({P.DONE, P.STAYED, P.DIED})
 

@@ -26,8 +26,9 @@ class Lease(Model):
     """Contents of ``lease.<epoch>``. Written once, complete, by link(2); never changed.
 
     The highest epoch is the truth. `heir` is set only while a live migration runs: the host that may
-    claim `epoch + 1` once it has been given the word. `why` tells people the cause of this claim.
-    `written_at` is for people only; no decision reads it.
+    claim `epoch + 1` once it has been given the word. `migration_id` names that migration, also in the
+    claim by which the heir became the holder. `is_failure`: released because its QEMU ended unasked.
+    `why` tells people the cause of this claim. `written_at` is for people only; no decision reads it.
     """
 
     vm: Name
@@ -36,5 +37,6 @@ class Lease(Model):
     holder: Holder | None
     heir: HostName | None = None
     migration_id: str = ""
+    is_failure: bool = False
     why: str = ""
     written_at: str = ""

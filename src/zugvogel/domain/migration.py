@@ -152,7 +152,7 @@ class SourcePhase(StrEnum):
 class TargetPhase(StrEnum):
     """States of the target's session. `LOADED`: QEMU took everything in and waits for the word.
     `RUNNING`: `cont` was issued, the claim of the next epoch follows or is done (`CLAIMED`).
-    `GONE`: never ran here and never will."""
+    `GONE`: its QEMU is gone; `IncomingStatus.has_run` tells whether the vm may have run in it."""
 
     PREPARED = "prepared"
     RUNNING = "running"
@@ -201,11 +201,13 @@ class IncomingReady(Model):
 
 
 class IncomingStatus(Model):
-    """Target's session as asked by the source. `is_loaded`: QEMU took in everything and is stopped."""
+    """Target's session as asked by the source. `is_loaded`: QEMU took in everything and is stopped.
+    `has_run`: `cont` was issued and not refused, so the vm's disks may have been written by the target."""
 
     migration_id: str
     phase: TargetPhase
     is_loaded: bool
+    has_run: bool = False
     epoch: int = 0
     why: str = ""
 

@@ -31,6 +31,7 @@ RETRY_S = 2.0
 BUCKET_SIGNS = 6
 """First signs of an id that name a span of 2^20 ms, about 17 minutes."""
 MAX_BUCKETS = 4
+LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
 
 
 class EventLog:
@@ -70,7 +71,7 @@ class EventLog:
         except (ValueError, TypeError):
             log.exception("an event could not be written down: %s %s %s", kind, subject, message)
             return
-        log.info("%s %s: %s", kind, subject, message)
+        log.log(LEVELS[event.severity], "%s %s: %s", kind, subject, message)
         if len(self._queue) == QUEUED:
             log.warning("the registry has been away for long: event %s is dropped", self._queue[0].id)
         self._queue.append(event)
@@ -116,7 +117,7 @@ class EventLog:
                 await self._clock.sleep(RETRY_S)
                 self._wake.set()
 
-    async def drain(self, timeout_s: float = 2.0) -> None:
+    async def drain(self, timeout_s: float = 3.0) -> None:
         """Before the agent stops: write what is queued, if the registry answers."""
         try:
             async with asyncio.timeout(timeout_s):

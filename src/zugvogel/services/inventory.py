@@ -230,8 +230,15 @@ class Inventory:
 
     def _keep(self, key: str, value: bytes, revision: int) -> None:
         if revision >= self._revisions.get(key, 0):
-            self._values[key] = value
+            self._values[key] = self._with_pending(key, value)
             self._revisions[key] = revision
+
+    def _with_pending(self, key: str, value: bytes) -> bytes:
+        """What this host observed and the registry does not have yet is not forgotten over an older value."""
+        seen = self._pending.get(key.removeprefix("vms/")) if key.startswith("vms/") else None
+        if seen is None:
+            return value
+        return apply_observation(VmRecord.model_validate_json(value), seen).model_dump_json().encode()
 
     async def _write_observations(self) -> None:
         while True:

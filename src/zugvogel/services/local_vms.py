@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from zugvogel.core import lease_rules
 from zugvogel.domain.host import VmReport
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.network import Network
 from zugvogel.domain.task import Severity
-from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
+from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus, NicSpec
 from zugvogel.ports.network import HostNetwork
@@ -23,7 +24,10 @@ from zugvogel.services.inventory import Inventory, Observation
 
 log = logging.getLogger(__name__)
 
-GUEST_STOPS = {"guest-shutdown", "host-qmp-quit", "host-signal"}
+MIGRATING = "migrating"
+LOOKING = "being looked at after a restart of the agent"
+ORDERLY_ENDS = {"guest-shutdown", "host-qmp-quit"}
+"""Reasons of QEMU's SHUTDOWN event that somebody wanted; anything else is a failure."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,11 @@ class Guest:
     def name(self) -> str:
         return self.definition.name
 
+    @property
+    def is_in_move(self) -> bool:
+        """A move decides what the end of its QEMU means."""
+        return self.busy in {MIGRATING, LOOKING}
+
 
 class LocalVms:
     def __init__(
@@ -75,7 +84,12 @@ class LocalVms:
         self.guests: dict[str, Guest] = {}
         self.reserve: Callable[[VmDefinition], None] = lambda definition: None
         """Raises Refused when this host has no room; set by the admission of the agent."""
+        self.settle_move: Callable[[str, Lease], Awaitable[None]] | None = None
+        """What to do with a lease of ours that names an heir while no QEMU is here; set by the wiring."""
+        self._expected: set[str] | None = None
+        """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
         self._starting: set[str] = set()
+        self._ending: set[str] = set()
 
     def guest(self, name: str) -> Guest:
         found = self.guests.get(name)
@@ -104,7 +118,7 @@ class LocalVms:
             cpus=d.cpus,
             macs=macs,
             addresses=tuple(a for mac in macs for a in self.network.learned_addresses(mac)),
-            is_migrating=guest.busy == "migrating",
+            is_migrating=guest.busy == MIGRATING,
             cpu_model=d.cpu_model,
         )
 
@@ -124,8 +138,12 @@ class LocalVms:
 
     async def start(self, name: str) -> Guest:
         """Claim the lease, spawn, run. On any failure the lease is released and nothing is left."""
+        if self._expected is None or name in self._expected:
+            raise Unreachable(f"the agent of {self.host} has just started and looks at its vms", "try again")
         if name in self.guests or name in self._starting:
             raise Refused(f"{name} is running on {self.host} already", f"see: zv vm show {name}")
+        if name in self._ending:
+            raise Refused(f"{name} has just ended on {self.host}; its lease is being released", "try again")
         self._starting.add(name)
         try:
             record = self.inventory.vm(name)
@@ -169,7 +187,7 @@ class LocalVms:
                 guest_or_none.is_handed_over = True
             if machine is not None:
                 await machine.kill()
-            await self.release(store, name, lease.epoch, f"start failed: {error}")
+            await self._release(store, name, True, f"start failed: {error}")
             raise
         self.inventory.observe(
             Observation(
@@ -208,65 +226,88 @@ class LocalVms:
         """Its QEMU is gone. While a migration holds the guest, the migration decides what that means."""
         guest.ended.set()
         guest.end_how = how
-        if guest.busy != "migrating":
+        if not guest.is_in_move:
             await self.settle_end(guest)
 
-    async def settle_end(self, guest: Guest) -> None:
-        """Release the lease and report the end, once."""
-        how = guest.end_how
+    async def settle_end(self, guest: Guest, died_of: str = "") -> None:
+        """Release the lease and report the end, once. `died_of`: it ended during a move that is over, its heir
+        proven never to run it, and this is why."""
         if self.guests.get(guest.name) is guest:
             del self.guests[guest.name]
         if guest.is_handed_over:
             return
         guest.is_handed_over = True
-        is_orderly = guest.end_reason in GUEST_STOPS or guest.busy in {"stopping", "killing"}
-        why = _why_ended(guest, how)
-        epoch = await self.release_until_done(guest.datastore, guest.name, guest.epoch, why)
+        is_failure = bool(died_of) or not (
+            guest.end_reason in ORDERLY_ENDS or guest.busy in {"stopping", "killing"}
+        )
+        why = died_of or _why_ended(guest)
+        self._ending.add(guest.name)
+        try:
+            lease = await self._release_until_done(guest, is_failure, why, is_heir_excluded=bool(died_of))
+        finally:
+            self._ending.discard(guest.name)
+        if lease is not None and lease.state is LeaseState.RELEASED:
+            self._tell_end(lease, {"process": guest.end_how, "shutdown_reason": guest.end_reason})
+
+    def _tell_end(self, lease: Lease, evidence: dict[str, Any]) -> None:
+        """`lease` is the released one that this host linked."""
+        name, is_failure = lease.vm, lease.is_failure
         self.inventory.observe(
             Observation(
-                vm=guest.name,
-                observed=VmState.STOPPED if is_orderly else VmState.FAILED,
+                vm=name,
+                observed=VmState.FAILED if is_failure else VmState.STOPPED,
                 host=self.host,
-                epoch=epoch,
-                why=why,
-                wanted="stopped" if is_orderly else "",
+                epoch=lease.epoch,
+                why=lease.why,
+                wanted="" if is_failure else "stopped",
             )
         )
         self.events.emit(
-            "vm.stopped" if is_orderly else "vm.failed",
-            guest.name,
-            f"{guest.name} on {self.host}: {why}",
-            severity=Severity.INFO if is_orderly else Severity.ERROR,
-            evidence={"epoch": epoch, "process": how, "shutdown_reason": guest.end_reason},
+            "vm.failed" if is_failure else "vm.stopped",
+            name,
+            f"{name} on {self.host}: {lease.why}",
+            severity=Severity.ERROR if is_failure else Severity.INFO,
+            evidence={"epoch": lease.epoch, **evidence},
         )
 
     # leases ----------------------------------------------------------------------------------
 
-    async def release(self, store: MountedDatastore, name: str, epoch: int, why: str) -> int:
-        """Release the lease judged at `epoch`; returns the epoch that holds now. A lease somebody else took
-        meanwhile is theirs."""
-        try:
+    async def _release(
+        self, store: MountedDatastore, name: str, is_failure: bool, why: str, *, is_heir_excluded: bool = False
+    ) -> Lease | None:
+        """Release the lease this host holds, at whatever epoch; returns it as linked. None: it is not ours, or
+        names an heir that may run the vm (the settling of moves goes on from there)."""
+        at = self.clock.now_iso()
+        while True:
             current = await store.leases.read(name)
-            if current is None or current.epoch != epoch or current.holder is None:
-                return current.epoch if current else epoch
+            if current is None or current.holder is None or current.holder.host != self.host:
+                return None
+            if current.heir and not is_heir_excluded:
+                log.error("%s: its lease names %s heir: not released here", name, current.heir)
+                return None
             released = lease_rules.release(
-                current, name, self.me, is_heir_excluded=True, why=why, at=self.clock.now_iso()
+                current, name, self.me, is_heir_excluded=True, is_failure=is_failure, why=why, at=at
             )
-            return (await store.leases.claim(released)).epoch
-        except LeaseTaken as error:
-            log.warning("%s: lease went elsewhere while being released: %s", name, error)
-            return epoch
+            try:
+                return await store.leases.claim(released)
+            except LeaseTaken:
+                again = await store.leases.read(name)
+                if again == released:  # our own claim, linked late
+                    return again
 
-    async def release_until_done(self, datastore: str, name: str, epoch: int, why: str) -> int:
-        """As `release`, waiting out a datastore that does not answer: a lease of ours without a QEMU blocks
+    async def _release_until_done(
+        self, guest: Guest, is_failure: bool, why: str, *, is_heir_excluded: bool
+    ) -> Lease | None:
+        """As `_release`, waiting out a datastore that does not answer: a lease of ours without a QEMU blocks
         the vm, so it is given back as soon as the datastore lets us."""
         while True:
             try:
-                return await self.release(self.mounted(datastore), name, epoch, why)
-            except Refused:
-                return epoch
+                store = self.mounted(guest.datastore)
+                return await self._release(store, guest.name, is_failure, why, is_heir_excluded=is_heir_excluded)
+            except NotFound:
+                return None
             except ZugvogelError as error:
-                log.warning("%s: lease not released yet: %s", name, error)
+                log.warning("%s: lease not released yet: %s", guest.name, error)
                 await self.clock.sleep(1.0)
 
     # ending ----------------------------------------------------------------------------------
@@ -314,23 +355,28 @@ class LocalVms:
 
     # after a restart of the agent ---------------------------------------------------------------
 
+    def expect(self, names: Iterable[str]) -> None:
+        """These have a QEMU here; nothing is started before this is known."""
+        self._expected = set(names)
+
     async def take_over(self, machine: Machine) -> Guest | None:
-        """A QEMU that outlived an earlier agent: keep it if the lease is still ours, end it if not."""
+        """A QEMU that outlived an earlier agent: keep it if the lease is still ours, end it if not. Waits for a
+        datastore that does not answer. Raises NotFound for a vm the cluster does not know: it is left alone."""
+        guest = await self._take_over(machine)
+        if self._expected is not None:
+            self._expected.discard(machine.vm)
+        return guest
+
+    async def _take_over(self, machine: Machine) -> Guest | None:
         tags, name = machine.tags, machine.vm
         datastore = str(tags["datastore"])
         definition = await self._definition_of(machine, datastore)
         lease = await self._lease_when_readable(datastore, name)
         holds = lease is not None and lease.holder == self.me and lease.state is LeaseState.RUNNING
         if lease is None or not holds:
-            log.warning("%s: a QEMU is running here but the lease is not ours (%s): ended", name, lease)
+            log.warning("%s: a QEMU is here but the lease is not ours (%s): ended", name, lease)
             await machine.kill()
-            self.events.emit(
-                "vm.fenced",
-                name,
-                f"{self.host} ended its QEMU of {name}: its lease is held elsewhere",
-                severity=Severity.WARNING,
-                evidence={"lease": lease.model_dump() if lease else None},
-            )
+            self._tell_ended(name, lease)
             return None
         guest = self.admit(machine, definition, datastore, lease.epoch)
         status = await machine.status()
@@ -347,6 +393,17 @@ class LocalVms:
             )
         )
         return guest
+
+    def _tell_ended(self, name: str, lease: Lease | None) -> None:
+        if lease is not None and lease.migration_id:  # the rest of a move that was over
+            return
+        self.events.emit(
+            "vm.fenced",
+            name,
+            f"{self.host} ended its QEMU of {name}: its lease is held elsewhere",
+            severity=Severity.WARNING,
+            evidence={"lease": lease.model_dump() if lease else None},
+        )
 
     async def _definition_of(self, machine: Machine, datastore: str) -> VmDefinition:
         raw = machine.tags.get("definition")
@@ -367,33 +424,57 @@ class LocalVms:
         released and reported as failed, once."""
         for record in self.inventory.vms():
             name = record.definition.name
-            if record.host != self.host or name in self.guests or name in self._starting:
+            if record.host != self.host or self.is_in_care(name) or record.observed is not VmState.RUNNING:
                 continue
-            if record.observed is not VmState.RUNNING:
-                continue
-            await self._settle_one(record.datastore, name)
+            try:
+                await self.settle_one(record)
+            except ZugvogelError as error:
+                log.warning("%s: its lease is not settled yet: %s", name, error)
 
-    async def _settle_one(self, datastore: str, name: str) -> None:
+    async def settle_one(self, record: VmRecord) -> None:
+        """A vm that has no QEMU here though the lease, or the registry, says it runs here."""
+        name, datastore = record.definition.name, record.datastore
         lease = await self.mounted(datastore).leases.read(name)
-        if lease is None or lease.holder is None or lease.holder.host != self.host or lease.heir:
+        if lease is None or self.is_in_care(name):
             return
-        if name in self.guests or name in self._starting:
-            return
-        why = f"its QEMU on {self.host} is gone (host or QEMU ended while no agent watched)"
-        released = lease_rules.release(lease, name, self.me, why=why, at=self.clock.now_iso())
+        if lease.holder is None:
+            self._catch_up(record, lease)
+        elif lease.holder.host == self.host and lease.heir:
+            if self.settle_move is not None:
+                await self.settle_move(datastore, lease)
+        elif lease.holder.host == self.host:
+            why = f"its QEMU on {self.host} is gone (host or QEMU ended while no agent watched)"
+            at = self.clock.now_iso()
+            released = lease_rules.release(lease, name, self.me, is_failure=True, why=why, at=at)
+            await self.link_end(datastore, released)
+
+    def _catch_up(self, record: VmRecord, lease: Lease) -> None:
+        """The lease was released but the registry never heard of it: the agent died in between."""
+        is_behind = record.host == self.host and record.observed is VmState.RUNNING
+        if is_behind and lease.state is LeaseState.RELEASED and lease.epoch > record.epoch:
+            self._tell_end(lease, {})
+
+    def is_in_care(self, name: str) -> bool:
+        """Something of the vm is here: its QEMU, or its start or end."""
+        return (
+            self._expected is None
+            or name in self._expected
+            or name in self.guests
+            or name in self._starting
+            or name in self._ending
+        )
+
+    async def link_end(self, datastore: str, released: Lease) -> None:
+        """Link `released` and report the end of its vm; nothing if somebody else was first."""
         try:
-            await self.mounted(datastore).leases.claim(released)
+            linked = await self.mounted(datastore).leases.claim(released)
         except LeaseTaken:
             return
-        self.inventory.observe(
-            Observation(vm=name, observed=VmState.FAILED, host=self.host, epoch=released.epoch, why=why)
-        )
-        self.events.emit(
-            "vm.failed", name, f"{name}: {why}", severity=Severity.ERROR, evidence={"lease": lease.model_dump()}
-        )
+        self._tell_end(linked, {})
 
 
-def _why_ended(guest: Guest, how: str) -> str:
+def _why_ended(guest: Guest) -> str:
+    how = guest.end_how
     if guest.busy == "killing":
         return "its power was cut by request"
     if guest.end_reason == "guest-shutdown":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,16 +18,18 @@ from zugvogel.domain.task import Progress, Task, TaskError, TaskState
 from zugvogel.errors import Conflict, NotFound, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.registry import Entry, Registry
-from zugvogel.services.sortable_id import SortableIds
+from zugvogel.services.sortable_id import TIME_SIGNS, SortableIds, decode
 
 log = logging.getLogger(__name__)
 
 PREFIX = "tasks/"
 COPY_INTERVAL_S = 1.0
+KEPT = 1000
+"""Finished tasks of the cluster that stay in the registry, the newest."""
 KEPT_LOCALLY = 200
 """Finished tasks that stay in memory, so that their end can be read while the registry is away."""
-RESUMED_VERSION = 1_000_000
-"""Versions of a task that a restarted agent goes on with start here: above all that watchers have seen."""
+TRIM_EVERY_S = 3600.0
+STOP_S = 3.0
 
 Work = Callable[["TaskContext"], Awaitable[dict[str, Any] | None]]
 
@@ -77,7 +80,9 @@ class TaskBoard:
         self._contexts: dict[str, TaskContext] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
-        self._readopted: set[str] = set()
+        self._is_adopted = asyncio.Event()
+        self._is_stopping = False
+        self._trimmed_at = -TRIM_EVERY_S
         self._dirty: dict[str, bool] = {}
         """id -> is a state change, which is copied at once."""
         self._copied_at: dict[str, float] = {}
@@ -88,21 +93,24 @@ class TaskBoard:
     def start(
         self, kind: str, subject: str, work: Work, *, is_cancellable: bool = False, task_id: str = ""
     ) -> Task:
-        """Begin work and return at once. `task_id`: go on with a task of an earlier agent (`readopt`)."""
-        now = self._clock.now_iso()
+        """Begin work and return at once. `task_id`: go on with a task of an earlier agent, which keeps the time
+        it began at; do so before `adopted`. Raises Refused while the agent stops."""
+        if self._is_stopping:
+            raise Refused(f"the agent of {self._host} is stopping", "try again when it is back: zv host list")
+        is_resumed = bool(task_id)
+        task_id = task_id or self._ids.next()
+        begun_at = created_at(task_id) or self._clock.now_iso()
         task = Task(
-            id=task_id or self._ids.next(),
+            id=task_id,
             kind=kind,
             subject=subject,
             owner=self._host,
             state=TaskState.RUNNING,
-            version=RESUMED_VERSION if task_id else 1,
-            created_at=now,
-            started_at=now,
+            version=self._ids.now_ms() if is_resumed else 1,  # above all that watchers have seen of it
+            created_at=begun_at,
+            started_at=begun_at,
             is_cancellable=is_cancellable,
         )
-        if task_id:
-            self._readopted.add(task_id)
         context = TaskContext(self, task.id)
         self._tasks[task.id] = task
         self._contexts[task.id] = context
@@ -117,7 +125,8 @@ class TaskBoard:
         try:
             report = await work(context)
         except TaskCancelled as end:
-            state, error = TaskState.CANCELLED, TaskError(code="cancelled", cause=end.cause)
+            cause = f"the agent was stopped; {end.cause}" if self._is_stopping else end.cause
+            state, error = TaskState.CANCELLED, TaskError(code="cancelled", cause=cause)
         except ZugvogelError as end:
             state, error = TaskState.FAILED, TaskError(code=end.code, cause=end.cause, next_step=end.next_step)
         except Exception as end:
@@ -147,6 +156,22 @@ class TaskBoard:
             raise Refused(f"{task.kind} of {task.subject} cannot be cancelled", "wait for its end")
         self._contexts[task_id].cancel_requested.set()
         return task
+
+    async def stop(self, timeout_s: float = STOP_S) -> None:
+        """The agent stops: nothing new begins, and what can be cancelled is asked to put everything back, so that
+        nothing half done waits for an agent that may stay away. What has not ended after `timeout_s` is cut
+        off as by a crash, and settled or gone on with by the next agent."""
+        self._is_stopping = True
+        for task_id, context in self._contexts.items():
+            if self._tasks[task_id].is_cancellable:
+                context.cancel_requested.set()
+        running = list(self._running.values())
+        if running:
+            _, cut = await asyncio.wait(running, timeout=timeout_s)
+            for work in cut:
+                log.warning("%s goes on with the next agent", work.get_name())
+                work.cancel()
+            await asyncio.wait(running, timeout=timeout_s)
 
     # reading ---------------------------------------------------------------------------------
 
@@ -198,14 +223,20 @@ class TaskBoard:
 
     # the registry's copy ---------------------------------------------------------------------
 
-    def readopt(self, task_id: str) -> None:
-        """Say, before `run` begins, that the work of an earlier agent goes on: `start(..., task_id=id)`."""
-        self._readopted.add(task_id)
+    def adopted(self) -> None:
+        """Say that all tasks of an earlier agent that go on have been started; `run` then fails the others."""
+        self._is_adopted.set()
 
     async def run(self) -> None:
-        """Settle what an earlier agent left, then copy changes until cancelled."""
+        """Copy changes until cancelled; after `adopted` settle what an earlier agent left."""
+        await asyncio.gather(self._copy_changes(), self._settle())
+
+    async def _settle(self) -> None:
+        await self._is_adopted.wait()
         while not await self._attempt(self._settle_left()):
             await self._clock.sleep(COPY_INTERVAL_S)
+
+    async def _copy_changes(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -215,7 +246,7 @@ class TaskBoard:
             elif self._dirty:
                 await self._pause()
 
-    async def drain(self, timeout_s: float = 2.0) -> None:
+    async def drain(self, timeout_s: float = 3.0) -> None:
         """Before the agent stops: copy what has not been copied yet, if the registry answers."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -248,7 +279,7 @@ class TaskBoard:
             task = _read(entry)
             if task is None or task.owner != self._host or task.state.is_final:
                 continue
-            if task.id in self._tasks or task.id in self._readopted:
+            if task.id in self._tasks:
                 continue
             error = TaskError(
                 code="failed", cause="the agent restarted", next_step="see what was done, then retry"
@@ -270,6 +301,19 @@ class TaskBoard:
         for task_id, is_state in list(self._dirty.items()):
             if is_state or now - self._copied_at.get(task_id, -COPY_INTERVAL_S) >= COPY_INTERVAL_S:
                 await self._copy(task_id)
+        if now - self._trimmed_at >= TRIM_EVERY_S and any(t.state.is_final for t in self._tasks.values()):
+            self._trimmed_at = now
+            await self._trim()
+
+    async def _trim(self) -> None:
+        """By every host that ends tasks, at most once an hour: what two hosts delete is deleted once."""
+        ended = []
+        for entry in await self._registry.list(PREFIX, stale_ok=True):
+            task = _read(entry)
+            if task is None or task.state.is_final:
+                ended.append(entry.key)
+        for key in ended[:-KEPT]:
+            await self._registry.delete(key)
 
     async def _copy(self, task_id: str) -> None:
         task = self._tasks[task_id]
@@ -290,6 +334,15 @@ class TaskBoard:
         for task_id in sorted(settled)[:-KEPT_LOCALLY]:
             for place in (self._tasks, self._changed, self._copied_at):
                 place.pop(task_id, None)
+
+
+def created_at(task_id: str) -> str:
+    """When a task was made, as its id tells; empty for ids that tell nothing."""
+    try:
+        made_s = decode(task_id[:TIME_SIGNS]) / 1000
+        return datetime.fromtimestamp(made_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def _read(entry: Entry) -> Task | None:

@@ -18,16 +18,22 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.migration import IncomingReady, IncomingRequest, IncomingStatus, TargetPhase
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
+from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.migration.records import MigrationRecords
 
 log = logging.getLogger(__name__)
 
 SILENCE_S = 20.0
 """A session whose source asks nothing for this long, and that was never loaded, is given up."""
+ADOPTED_SILENCE_S = 5.0
+"""The same for a session that an earlier agent had prepared: its source has asked before."""
+START_WAIT_S = 5.0
+NOT_RUN = {MachineStatus.INMIGRATE, MachineStatus.PRELAUNCH, MachineStatus.PAUSED}
+"""States of a QEMU that was started to take a vm in and was never told to run it."""
 REMEMBERED = 256
 PORTS = 64
 
@@ -50,6 +56,8 @@ class Session:
     epoch: int = 0
     why: str = ""
     is_loaded: bool = False
+    has_run: bool = False
+    patience_s: float = SILENCE_S
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     watcher: asyncio.Task[None] | None = None
 
@@ -63,6 +71,7 @@ class IncomingMigrations:
         vms: LocalVms,
         hypervisor: Hypervisor,
         clock: Clock,
+        records: MigrationRecords,
         address: str,
         first_port: int,
         failpoint: Failpoint,
@@ -70,10 +79,13 @@ class IncomingMigrations:
         self._vms = vms
         self._hypervisor = hypervisor
         self._clock = clock
+        self._records = records
         self._address = address
         self._first_port = first_port
         self._failpoint = failpoint
         self.sessions: dict[str, Session] = {}
+        self.is_ready = asyncio.Event()
+        """Set once the QEMUs of an earlier agent are sessions again: before that nobody is told "unknown"."""
         self._background: set[asyncio.Task[Any]] = set()
 
     def handlers(self) -> dict[str, Any]:
@@ -94,13 +106,14 @@ class IncomingMigrations:
 
     async def _on_prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
         request = IncomingRequest.model_validate(payload)
+        await self._until_ready()
         return (await self.prepare(request)).model_dump(mode="json")
 
     async def prepare(self, request: IncomingRequest) -> IncomingReady:
         """Reserve, spawn, listen. On failure nothing is left of it."""
         name = request.vm.name
-        if name in self._vms.guests:
-            raise Refused(f"{name} is running on {self._vms.host} already", f"see: zv vm show {name}")
+        if self._vms.is_in_care(name):
+            raise Refused(f"{self._vms.host} still has something of {name}", f"see: zv vm show {name}")
         for other in self.sessions.values():
             if other.vm == name and other.phase is TargetPhase.PREPARED:
                 raise Refused(f"{name} is on its way to {self._vms.host} already", "see: zv task list")
@@ -116,12 +129,13 @@ class IncomingMigrations:
         )
         self._remember(session)
         began = self._clock.monotonic()
-        try:
-            await self._failpoint("target.prepare")
-            capabilities = await self._build(session, request)
-        except BaseException as error:
-            await self._give_up(session, f"not prepared: {error}")
-            raise
+        async with session.lock:  # an abort waits until there is something whole to abort
+            try:
+                await self._failpoint("target.prepare")
+                capabilities = await self._build(session, request)
+            except BaseException as error:
+                await self._give_up(session, f"not prepared: {error}")
+                raise
         return IncomingReady(
             address=self._address,
             port=session.port,
@@ -192,7 +206,14 @@ class IncomingMigrations:
 
     # status, word, abort -------------------------------------------------------------------------
 
-    def _session(self, payload: dict[str, Any]) -> Session:
+    async def _until_ready(self) -> None:
+        try:
+            await asyncio.wait_for(self.is_ready.wait(), START_WAIT_S)
+        except TimeoutError:
+            raise Unreachable(f"the agent of {self._vms.host} has just started", "try again") from None
+
+    async def _session(self, payload: dict[str, Any]) -> Session:
+        await self._until_ready()
         found = self.sessions.get(str(payload.get("migration_id", "")))
         if found is None:
             raise NotFound(f"{self._vms.host} knows nothing of this migration", "")
@@ -204,17 +225,18 @@ class IncomingMigrations:
             migration_id=session.id,
             phase=session.phase,
             is_loaded=session.is_loaded,
+            has_run=session.has_run,
             epoch=session.epoch,
             why=session.why,
         ).model_dump(mode="json")
 
     async def _on_status(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return self._status(self._session(payload))
+        return self._status(await self._session(payload))
 
     async def _on_word(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The source says ``completed``: run it. Answers after the vCPUs run; `gone` proves that they never
         did and never will."""
-        session = self._session(payload)
+        session = await self._session(payload)
         await self.take_word(session)
         return self._status(session)
 
@@ -226,15 +248,25 @@ class IncomingMigrations:
             try:
                 await self._until_loaded(session, machine)
                 await self._failpoint("target.before-cont")
-                await machine.cont()
+                await self._cont(session, machine)
             except ZugvogelError as error:
                 await self._not_run(session, machine, error)
                 return
             session.phase = TargetPhase.RUNNING
         self._spawn_background(self._after_word(session, machine))
 
+    async def _cont(self, session: Session, machine: Machine) -> None:
+        """Once `cont` is on its way only QEMU's own refusal proves that no vCPU ran."""
+        await machine.status()  # a QEMU that is gone already never ran the vm
+        session.has_run = True
+        try:
+            await machine.cont()
+        except ProcedureFailed:
+            session.has_run = False
+            raise
+
     async def _not_run(self, session: Session, machine: Machine, error: ZugvogelError) -> None:
-        """`cont` failed or was not reached. Only a dead QEMU proves that nothing runs, so end it first."""
+        """`cont` failed or was not reached. Only a dead QEMU proves that nothing runs, so it is ended."""
         await machine.kill()
         session.phase = TargetPhase.GONE
         session.why = f"{self._vms.host} could not run it: {error}"
@@ -252,7 +284,7 @@ class IncomingMigrations:
                 await self._clock.sleep(0.01)
 
     async def _on_abort(self, payload: dict[str, Any]) -> dict[str, Any]:
-        session = self._session(payload)
+        session = await self._session(payload)
         async with session.lock:
             if session.phase is TargetPhase.PREPARED:
                 await self._give_up(session, str(payload.get("why", "the source gave up")))
@@ -306,24 +338,24 @@ class IncomingMigrations:
             await self._vms.settle_end(guest)
 
     async def _link_claim(self, session: Session) -> Lease | None:
+        """The lease that makes this host the holder. None only when the lease was read and belongs to somebody
+        else: an outcome that is not known is asked for again."""
+        why, at = f"live migration from {session.source}", self._clock.now_iso()
         while True:
             try:
                 leases = self._vms.mounted(session.datastore).leases
                 current = await leases.read(session.vm)
                 if current is not None and current.holder == self._vms.me:
                     return current
+                if current is not None and current.heir != self._vms.host:
+                    log.error("%s: it runs here, but its lease is %s", session.vm, current)
+                    return None
                 claim = lease_rules.take_over_by_heir(
-                    current,
-                    session.vm,
-                    self._vms.me,
-                    session.id,
-                    why=f"live migration from {session.source}",
-                    at=self._clock.now_iso(),
+                    current, session.vm, self._vms.me, session.id, why=why, at=at
                 )
                 return await leases.claim(claim)
-            except (LeaseTaken, Refused) as error:
-                log.error("%s: the heir's claim failed: %s", session.vm, error)
-                return None
+            except LeaseTaken:
+                continue  # perhaps our own claim, linked late: the next reading tells
             except ZugvogelError as error:
                 log.warning("%s: the heir's claim is not written yet: %s", session.vm, error)
                 await self._clock.sleep(0.5)
@@ -338,23 +370,27 @@ class IncomingMigrations:
     async def tick(self) -> None:
         """Once a second: words that came by the datastore, sources that fell silent, heirs no longer named."""
         for session in list(self.sessions.values()):
-            if session.phase is TargetPhase.PREPARED:
+            if session.phase is not TargetPhase.PREPARED or session.lock.locked():
+                continue
+            try:
                 await self._look_after(session)
+            except ZugvogelError as error:
+                log.warning("%s: not looked after: %s", session.vm, error)
 
     async def _look_after(self, session: Session) -> None:
         silent_s = self._clock.monotonic() - session.heard_at
-        if silent_s < 3.0:
+        if silent_s < 3.0 and not session.is_loaded:
             return
         mounted = self._vms.mounted(session.datastore)
-        if await mounted.folders.read_note(session.vm, f"word.{session.id}") is not None:
+        if await self._records.has_word(session.datastore, session.vm, session.id):
             log.warning("%s: the word came by the datastore", session.vm)
             await self.take_word(session)
             return
         lease = await mounted.leases.read(session.vm)
         is_heir = lease is not None and lease.heir == self._vms.host and lease.migration_id == session.id
-        if is_heir and (session.is_loaded or silent_s < SILENCE_S):
+        if is_heir and (session.is_loaded or silent_s < session.patience_s):
             return
-        if silent_s >= SILENCE_S:
+        if silent_s >= session.patience_s:
             async with session.lock:
                 if session.phase is TargetPhase.PREPARED:
                     await self._give_up(
@@ -375,12 +411,12 @@ class IncomingMigrations:
             phase=TargetPhase.PREPARED,
             heard_at=self._clock.monotonic(),
             machine=machine,
+            patience_s=ADOPTED_SILENCE_S,
         )
         self._remember(session)
         session.watcher = asyncio.create_task(self._watch(session, machine))
-        status = await machine.status()
-        if status.value == "running":
-            session.phase, session.is_loaded = TargetPhase.RUNNING, True
-            self._spawn_background(self._after_word(session, machine))
-        else:
+        if await machine.status() in NOT_RUN:
             session.is_loaded = (await machine.migration()).status == "completed"
+        else:
+            session.phase, session.is_loaded, session.has_run = TargetPhase.RUNNING, True, True
+            self._spawn_background(self._after_word(session, machine))

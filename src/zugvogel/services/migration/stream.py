@@ -21,7 +21,7 @@ from zugvogel.domain.migration import (
     Phase,
     Round,
 )
-from zugvogel.errors import ProcedureFailed, Unreachable
+from zugvogel.errors import ProcedureFailed, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import Machine, MachineEvent, MachineStatus
 
@@ -128,14 +128,13 @@ class Stream:
                     return outcome
                 if event is not None and event.name not in {"MIGRATION_PASS", "MIGRATION"}:
                     continue
-                await self._sample(event, progress)
+                if not await self._sampled(event, progress):
+                    return Event.SOURCE_DIED
                 check = self._look_at_target(watch, check, target_is_fine)
                 if not self.stop_at and self._must_give_up(watch, cancel):
                     return Event.CANCEL_REQUESTED if cancel.is_set() else Event.FAILED
                 if self.stop_at and self._must_give_up_blackout(watch):
                     return Event.FAILED
-        except Unreachable:
-            return Event.SOURCE_DIED
         finally:
             if check is not None:
                 check.cancel()
@@ -161,6 +160,24 @@ class Stream:
             self.reason = self.reason or "QEMU gave the stream up"
             return Event.FAILED
         return None
+
+    async def has_died(self) -> bool:
+        """Only the end of the process counts: a QEMU that does not answer may run on."""
+        for _ in range(20):
+            if not self.machine.is_alive:
+                return True
+            await self.clock.sleep(0.05)
+        return False
+
+    async def _sampled(self, event: MachineEvent | None, progress: Callable[..., None]) -> bool:
+        """False when QEMU is dead. One that is only slow is asked again."""
+        try:
+            await self._sample(event, progress)
+        except Unreachable as error:
+            if await self.has_died():
+                return False
+            log.warning("%s: %s", self.machine.vm, error)
+        return True
 
     async def _sample(self, event: MachineEvent | None, progress: Callable[..., None]) -> None:
         if self.stop_at:
@@ -224,7 +241,7 @@ class Stream:
             self.reason = (
                 f"it did not converge within {self.settings.timeout_s} s: the guest dirties "
                 f"{self.last.dirty_rate_bps / 1e6:.0f} MB/s, the link takes "
-                f"{self.last.throughput_bps / 1e6:.0f} MB/s; allow a longer switchover with --max-downtime-ms"
+                f"{self.last.throughput_bps / 1e6:.0f} MB/s; allow a longer switchover with --max-downtime"
             )
         elif now - watch.moved_at > STALL_S:
             self.reason = self.reason or f"no byte reached the target for {STALL_S:.0f} s"
@@ -240,28 +257,36 @@ class Stream:
     # cancelling ------------------------------------------------------------------------------------
 
     async def cancel(self) -> Event:
-        """Call the stream off. QEMU may have completed meanwhile: then that is the answer."""
+        """Call the stream off. QEMU may have completed meanwhile: then that is the answer. Asked again until
+        QEMU is in a state that lasts, or dead."""
         self._listen()
-        try:
-            await self.machine.cancel_migration()
-            return await self._settled()
-        except Unreachable:
-            return Event.SOURCE_DIED
-
-    async def _settled(self) -> Event:
-        """Until QEMU is in a state that lasts."""
+        is_ordered = False
         while True:
-            sample = await self.machine.migration()
-            status = await self.machine.status()
-            if sample.status == "completed" or status is MachineStatus.POSTMIGRATE:
-                return Event.SOURCE_SWITCHED
-            is_over = sample.status in {"none", "cancelled", "failed"}
-            if is_over and status in {MachineStatus.PAUSED, MachineStatus.FINISH_MIGRATE}:
-                await self.machine.cont()
-            elif is_over:
-                self.stop_at = 0.0
-                return Event.SOURCE_RUNS
+            try:
+                if not is_ordered:
+                    await self.machine.cancel_migration()
+                    is_ordered = True
+                if (settled := await self._settled()) is not None:
+                    return settled
+            except ZugvogelError as error:
+                if await self.has_died():
+                    return Event.SOURCE_DIED
+                log.warning("%s: the stream is not called off yet: %s", self.machine.vm, error)
             await self.clock.sleep(0.05)
+
+    async def _settled(self) -> Event | None:
+        """What QEMU has come to, if that lasts; a source that was paused by the switchover goes on."""
+        sample = await self.machine.migration()
+        status = await self.machine.status()
+        if sample.status == "completed" or status is MachineStatus.POSTMIGRATE:
+            return Event.SOURCE_SWITCHED
+        if sample.status not in {"none", "cancelled", "failed"} or status is MachineStatus.FINISH_MIGRATE:
+            return None
+        if status is MachineStatus.PAUSED:
+            await self.machine.cont()
+            return None
+        self.stop_at = 0.0
+        return Event.SOURCE_RUNS
 
     async def final_figures(self) -> None:
         """QEMU's own account of a completed stream, before it quits; the last round is what was left."""

@@ -17,12 +17,15 @@ from zugvogel.domain.migration import (
 from zugvogel.domain.requests import MigrateVm
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmRecord, VmState, VmView
-from zugvogel.errors import ProcedureFailed, Refused
-from zugvogel.services.live_migration import LiveMigrations
-from zugvogel.services.migration_stream import StreamSettings
+from zugvogel.errors import Refused
+from zugvogel.services.migration.outcome import outcome
+from zugvogel.services.migration.source import LiveMigrations
+from zugvogel.services.migration.stream import StreamSettings
 from zugvogel.services.operations.vms import VmOperations
 from zugvogel.services.operations.world import World
-from zugvogel.services.tasks import TaskCancelled, TaskContext
+from zugvogel.services.tasks import TaskContext
+
+ABOUT_TO = "about to migrate"
 
 
 class MoveOperations:
@@ -133,22 +136,20 @@ class MoveOperations:
         reason = str(payload["reason"])
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
-            ctx.progress("prepare", f"to {target.name}: {reason}")
-            report = await self._live.run(ctx, guest, target, settings, requested_at)
-            told = {**report.model_dump(mode="json"), "reason": reason}
-            ctx.report(told)
-            if report.result == "stayed" and ctx.cancel_requested.is_set():
-                raise TaskCancelled(f"{report.vm} runs on {report.source}, untouched")
-            if report.result == "stayed":
-                raise ProcedureFailed(f"{report.vm} was not moved and runs on {report.source}: {report.why}")
-            if report.result == "died":
-                raise ProcedureFailed(
-                    f"{report.vm} ended during the move: {report.why}", f"start it: zv vm start {report.vm}"
-                )
-            return told
+            try:
+                ctx.progress("prepare", f"to {target.name}: {reason}")
+                report = await self._live.run(ctx, guest, target, settings, requested_at)
+            finally:
+                if guest.busy == ABOUT_TO:
+                    guest.busy = ""
+            return outcome(ctx, report, reason)
 
-        guest.busy = "about to migrate"
-        task = self._w.tasks.start("vm.migrate", guest.name, work, is_cancellable=True)
+        guest.busy = ABOUT_TO
+        try:
+            task = self._w.tasks.start("vm.migrate", guest.name, work, is_cancellable=True)
+        except Refused:
+            guest.busy = ""
+            raise
         return task.model_dump(mode="json")
 
     def _settings(self, options: MigrationOptions) -> StreamSettings:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zugvogel.services.live_migration import LiveMigrations
 from zugvogel.services.membership import Membership
+from zugvogel.services.migration.source import LiveMigrations
 from zugvogel.services.operations.cluster import ClusterOperations
 from zugvogel.services.operations.consoles import ConsoleOperations, Consoles
 from zugvogel.services.operations.moves import MoveOperations

@@ -1,0 +1,1 @@
+"""Live migration: the source, the target, the stream between them, records and recovery."""
