@@ -109,6 +109,36 @@ def test_link_cut(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     cluster.assert_runs_once(VM)
 
 
+def test_the_targets_memory_fills_up_meanwhile(cluster: Cluster, move: tuple[str, str]) -> None:
+    source, target = move
+    task, held = _hold_at(cluster, "source.prepare", move)
+    cluster.zv("lab", "host-set", target, "--memory", "96M")
+    try:
+        cluster.wait("the target to be full", lambda: cluster.host(target)["memory_total_bytes"] == 96 << 20)
+        cluster.release(held, "source.prepare")
+        ended = cluster.task_end(task)
+        assert ended["state"] == "failed"
+        assert "memory" in ended["error"]["cause"]
+        assert cluster.assert_runs_once(VM) == source
+    finally:
+        cluster.zv("lab", "host-set", target, "--memory", "0")
+        cluster.wait("the target to be itself", lambda: cluster.host(target)["memory_total_bytes"] != 96 << 20)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_source_agent_and_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
+    """Nobody saw how the source ended: the target runs on only if it was given the word before."""
+    source, target = move
+    _, held = _hold_at(cluster, step, move)
+    cluster.kill_agent(source)
+    cluster.kill_qemu(VM, source)
+    cluster.release(held, step)
+    if step.startswith("target.before") or step == "source.before-quit":
+        assert cluster.assert_runs_once(VM) == target
+    else:
+        cluster.assert_dead_once(VM)
+
+
 @pytest.mark.parametrize("step", BEFORE_SWITCHOVER)
 def test_cancel(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     task, held = _hold_at(cluster, step, move)

@@ -109,16 +109,18 @@ async def _look_after_vms(wiring: Wiring) -> None:
 
     async def each_second() -> None:
         await wiring.incoming.tick()
+        await wiring.disk_stops.tick()
 
     async def settle() -> None:
         await wiring.adopt_late()
-        await wiring.vms.settle_leases()
+        await wiring.adoption.settle_leases()
         wiring.hypervisor.bound_logs()
 
     async with asyncio.TaskGroup() as group:
         adopting = [group.create_task(work) for work in await wiring.adopt()]
         if adopting:
             await asyncio.wait(adopting, timeout=ADOPT_S)
+        wiring.is_adopted = True
         wiring.tasks.adopted()
         group.create_task(run_every(wiring.clock, lambda: 1.0, each_second, "incoming vms"))
         group.create_task(run_every(wiring.clock, lambda: SETTLE_S, settle, "leases"))

@@ -29,8 +29,10 @@ from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, StorageError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.adoption import Adoption
 from zugvogel.services.beats import BeatService
 from zugvogel.services.cluster_view import ClusterView
+from zugvogel.services.disk_stops import DiskStops
 from zugvogel.services.events import EventLog
 from zugvogel.services.heartbeats import HeartbeatService, Load
 from zugvogel.services.inventory import Inventory
@@ -73,6 +75,7 @@ class Wiring:
 
     def __init__(self, places: Places) -> None:
         self.places = places
+        self.is_adopted = False
         self.state = HostState(places.config, places.state)
         self.config: AgentConfig = self.state.load_config()
         self.name = self.config.name
@@ -166,6 +169,7 @@ class Wiring:
             datastores=self.all_mounted,
             usable=self.beats.usable,
             reserved=lambda: self.incoming.reserved(),
+            is_ready=lambda: self.inventory.is_loaded.is_set() and self.is_adopted and self.beats.has_begun(),
         )
         self.udp = _LateSender()
         self.heartbeats = HeartbeatService(
@@ -225,7 +229,8 @@ class Wiring:
         self.recovery = MigrationRecovery(
             vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
         )
-        self.vms.settle_move = self.recovery.settle
+        self.adoption = Adoption(self.vms, self.recovery)
+        self.disk_stops = DiskStops(self.vms, self.beats.usable)
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report: HostReport | None = self.reporting.current()
@@ -277,7 +282,7 @@ class Wiring:
         mine = [m for m in machines if m.tags.get("role") != "incoming"]
         self.vms.expect([*(m.vm for m in mine), *self.hypervisor.left()])
         await self.inventory.is_loaded.wait()
-        return [self.recovery.tidy(), *(self._take_over(m) for m in mine)]
+        return [self.adoption.tidy(), *(self._take_over(m) for m in mine)]
 
     async def adopt_late(self) -> None:
         """QEMUs that did not answer when this agent started."""
@@ -292,14 +297,14 @@ class Wiring:
     async def _take_over(self, machine: Machine) -> None:
         """One vm; a datastore that does not answer holds up only its own."""
         try:
-            guest = await self.vms.take_over(machine)
+            guest = await self.adoption.take_over(machine)
         except NotFound as error:
             log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
             return
         if guest is not None:
             await self.recovery.look_at(guest)
         else:
-            await self.recovery.tidy_one(self.inventory.vm(machine.vm))
+            await self.adoption.tidy_one(self.inventory.vm(machine.vm))
 
     def services(self) -> list[Coroutine[Any, Any, None]]:
         return [

@@ -93,6 +93,8 @@ class VmReport(Model):
     addresses: tuple[str, ...] = ()
     is_migrating: bool = False
     cpu_model: str = ""
+    why: str = ""
+    """Why it is in a state other than running."""
 
 
 class DatastoreReport(Model):

@@ -111,6 +111,12 @@ class BeatService:
                 return False, "it does not answer: the last beat is still under way"
         return True, ""
 
+    def has_begun(self) -> bool:
+        """Every datastore's first round has ended, well or not."""
+        names = {m.datastore.name for m in self._datastores()}
+        begun = {n for n, w in self._watches.items() if w.last_good_at is not None or w.failure}
+        return names <= begun
+
     def own_age_s(self, datastore: str) -> float | None:
         """Seconds since this host began its last good beat there; None: there was none yet."""
         watch = self._watches.get(datastore)

@@ -6,21 +6,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from zugvogel.core import lease_rules
 from zugvogel.domain.host import VmReport
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.network import Network
-from zugvogel.domain.task import Severity
-from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
-from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
+from zugvogel.domain.vm import VmDefinition, VmState
+from zugvogel.errors import NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus, NicSpec
+from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, NicSpec
 from zugvogel.ports.network import HostNetwork
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
 from zugvogel.services.inventory import Inventory, Observation
+from zugvogel.services.vm_ends import VmEnds
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,7 @@ class Guest:
     """A vm whose QEMU is on this host and whose lease this host holds at `epoch`.
 
     `busy`: what is being done with it ("migrating", "stopping"), empty when free.
+    `frozen_why`: QEMU stopped it because a disk failed; empty while it runs.
     `is_handed_over`: its lease went to another host; its end is nobody's failure.
     """
 
@@ -44,6 +44,7 @@ class Guest:
     epoch: int
     busy: str = ""
     is_paused: bool = False
+    frozen_why: str = ""
     is_handed_over: bool = False
     end_reason: str = ""
     end_how: str = ""
@@ -81,11 +82,10 @@ class LocalVms:
         self.mounted = mounted
         self.events = events
         self.clock = clock
+        self.ends = VmEnds(self.me, inventory, mounted, events, clock)
         self.guests: dict[str, Guest] = {}
         self.reserve: Callable[[VmDefinition], None] = lambda definition: None
         """Raises Refused when this host has no room; set by the admission of the agent."""
-        self.settle_move: Callable[[str, Lease], Awaitable[None]] | None = None
-        """What to do with a lease of ours that names an heir while no QEMU is here; set by the wiring."""
         self._expected: set[str] | None = None
         """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
         self._starting: set[str] = set()
@@ -112,7 +112,8 @@ class LocalVms:
         macs = tuple(n.mac for n in d.nics)
         return VmReport(
             name=d.name,
-            state=VmState.RUNNING,
+            state=VmState.FROZEN if guest.frozen_why else VmState.RUNNING,
+            why=guest.frozen_why,
             epoch=guest.epoch,
             memory_bytes=d.memory_bytes,
             cpus=d.cpus,
@@ -187,7 +188,7 @@ class LocalVms:
                 guest_or_none.is_handed_over = True
             if machine is not None:
                 await machine.kill()
-            await self._release(store, name, True, f"start failed: {error}")
+            await self.ends.release(store, name, True, f"start failed: {error}")
             raise
         self.inventory.observe(
             Observation(
@@ -243,72 +244,13 @@ class LocalVms:
         why = died_of or _why_ended(guest)
         self._ending.add(guest.name)
         try:
-            lease = await self._release_until_done(guest, is_failure, why, is_heir_excluded=bool(died_of))
+            lease = await self.ends.release_until_done(
+                guest.datastore, guest.name, is_failure, why, is_heir_excluded=bool(died_of)
+            )
         finally:
             self._ending.discard(guest.name)
         if lease is not None and lease.state is LeaseState.RELEASED:
-            self._tell_end(lease, {"process": guest.end_how, "shutdown_reason": guest.end_reason})
-
-    def _tell_end(self, lease: Lease, evidence: dict[str, Any]) -> None:
-        """`lease` is the released one that this host linked."""
-        name, is_failure = lease.vm, lease.is_failure
-        self.inventory.observe(
-            Observation(
-                vm=name,
-                observed=VmState.FAILED if is_failure else VmState.STOPPED,
-                host=self.host,
-                epoch=lease.epoch,
-                why=lease.why,
-                wanted="" if is_failure else "stopped",
-            )
-        )
-        self.events.emit(
-            "vm.failed" if is_failure else "vm.stopped",
-            name,
-            f"{name} on {self.host}: {lease.why}",
-            severity=Severity.ERROR if is_failure else Severity.INFO,
-            evidence={"epoch": lease.epoch, **evidence},
-        )
-
-    # leases ----------------------------------------------------------------------------------
-
-    async def _release(
-        self, store: MountedDatastore, name: str, is_failure: bool, why: str, *, is_heir_excluded: bool = False
-    ) -> Lease | None:
-        """Release the lease this host holds, at whatever epoch; returns it as linked. None: it is not ours, or
-        names an heir that may run the vm (the settling of moves goes on from there)."""
-        at = self.clock.now_iso()
-        while True:
-            current = await store.leases.read(name)
-            if current is None or current.holder is None or current.holder.host != self.host:
-                return None
-            if current.heir and not is_heir_excluded:
-                log.error("%s: its lease names %s heir: not released here", name, current.heir)
-                return None
-            released = lease_rules.release(
-                current, name, self.me, is_heir_excluded=True, is_failure=is_failure, why=why, at=at
-            )
-            try:
-                return await store.leases.claim(released)
-            except LeaseTaken:
-                again = await store.leases.read(name)
-                if again == released:  # our own claim, linked late
-                    return again
-
-    async def _release_until_done(
-        self, guest: Guest, is_failure: bool, why: str, *, is_heir_excluded: bool
-    ) -> Lease | None:
-        """As `_release`, waiting out a datastore that does not answer: a lease of ours without a QEMU blocks
-        the vm, so it is given back as soon as the datastore lets us."""
-        while True:
-            try:
-                store = self.mounted(guest.datastore)
-                return await self._release(store, guest.name, is_failure, why, is_heir_excluded=is_heir_excluded)
-            except NotFound:
-                return None
-            except ZugvogelError as error:
-                log.warning("%s: lease not released yet: %s", guest.name, error)
-                await self.clock.sleep(1.0)
+            self.ends.tell(lease, {"process": guest.end_how, "shutdown_reason": guest.end_reason})
 
     # ending ----------------------------------------------------------------------------------
 
@@ -353,106 +295,15 @@ class LocalVms:
         except ZugvogelError as error:
             log.info("power button: %s", error)
 
-    # after a restart of the agent ---------------------------------------------------------------
+    # whose care it is in ---------------------------------------------------------------------------
 
     def expect(self, names: Iterable[str]) -> None:
-        """These have a QEMU here; nothing is started before this is known."""
+        """These have a QEMU here that is not in care yet; nothing is started before this is known."""
         self._expected = set(names)
 
-    async def take_over(self, machine: Machine) -> Guest | None:
-        """A QEMU that outlived an earlier agent: keep it if the lease is still ours, end it if not. Waits for a
-        datastore that does not answer. Raises NotFound for a vm the cluster does not know: it is left alone."""
-        guest = await self._take_over(machine)
+    def expected_no_more(self, name: str) -> None:
         if self._expected is not None:
-            self._expected.discard(machine.vm)
-        return guest
-
-    async def _take_over(self, machine: Machine) -> Guest | None:
-        tags, name = machine.tags, machine.vm
-        datastore = str(tags["datastore"])
-        definition = await self._definition_of(machine, datastore)
-        lease = await self._lease_when_readable(datastore, name)
-        holds = lease is not None and lease.holder == self.me and lease.state is LeaseState.RUNNING
-        if lease is None or not holds:
-            log.warning("%s: a QEMU is here but the lease is not ours (%s): ended", name, lease)
-            await machine.kill()
-            self._tell_ended(name, lease)
-            return None
-        guest = self.admit(machine, definition, datastore, lease.epoch)
-        status = await machine.status()
-        if status is MachineStatus.PRELAUNCH:
-            await machine.cont()
-        self.inventory.observe(
-            Observation(
-                vm=name,
-                observed=VmState.RUNNING,
-                host=self.host,
-                epoch=lease.epoch,
-                why="adopted",
-                wanted="running",
-            )
-        )
-        return guest
-
-    def _tell_ended(self, name: str, lease: Lease | None) -> None:
-        if lease is not None and lease.migration_id:  # the rest of a move that was over
-            return
-        self.events.emit(
-            "vm.fenced",
-            name,
-            f"{self.host} ended its QEMU of {name}: its lease is held elsewhere",
-            severity=Severity.WARNING,
-            evidence={"lease": lease.model_dump() if lease else None},
-        )
-
-    async def _definition_of(self, machine: Machine, datastore: str) -> VmDefinition:
-        raw = machine.tags.get("definition")
-        if raw is not None:
-            return VmDefinition.model_validate(raw)
-        return await self.mounted(datastore).folders.read(machine.vm)
-
-    async def _lease_when_readable(self, datastore: str, name: str) -> Lease | None:
-        while True:
-            try:
-                return await self.mounted(datastore).leases.read(name)
-            except ZugvogelError as error:
-                log.warning("%s: lease not readable yet: %s", name, error)
-                await self.clock.sleep(1.0)
-
-    async def settle_leases(self) -> None:
-        """Leases this host holds without a QEMU (it was rebooted, or QEMU died while no agent watched) are
-        released and reported as failed, once."""
-        for record in self.inventory.vms():
-            name = record.definition.name
-            if record.host != self.host or self.is_in_care(name) or record.observed is not VmState.RUNNING:
-                continue
-            try:
-                await self.settle_one(record)
-            except ZugvogelError as error:
-                log.warning("%s: its lease is not settled yet: %s", name, error)
-
-    async def settle_one(self, record: VmRecord) -> None:
-        """A vm that has no QEMU here though the lease, or the registry, says it runs here."""
-        name, datastore = record.definition.name, record.datastore
-        lease = await self.mounted(datastore).leases.read(name)
-        if lease is None or self.is_in_care(name):
-            return
-        if lease.holder is None:
-            self._catch_up(record, lease)
-        elif lease.holder.host == self.host and lease.heir:
-            if self.settle_move is not None:
-                await self.settle_move(datastore, lease)
-        elif lease.holder.host == self.host:
-            why = f"its QEMU on {self.host} is gone (host or QEMU ended while no agent watched)"
-            at = self.clock.now_iso()
-            released = lease_rules.release(lease, name, self.me, is_failure=True, why=why, at=at)
-            await self.link_end(datastore, released)
-
-    def _catch_up(self, record: VmRecord, lease: Lease) -> None:
-        """The lease was released but the registry never heard of it: the agent died in between."""
-        is_behind = record.host == self.host and record.observed is VmState.RUNNING
-        if is_behind and lease.state is LeaseState.RELEASED and lease.epoch > record.epoch:
-            self._tell_end(lease, {})
+            self._expected.discard(name)
 
     def is_in_care(self, name: str) -> bool:
         """Something of the vm is here: its QEMU, or its start or end."""
@@ -463,14 +314,6 @@ class LocalVms:
             or name in self._starting
             or name in self._ending
         )
-
-    async def link_end(self, datastore: str, released: Lease) -> None:
-        """Link `released` and report the end of its vm; nothing if somebody else was first."""
-        try:
-            linked = await self.mounted(datastore).leases.claim(released)
-        except LeaseTaken:
-            return
-        self._tell_end(linked, {})
 
 
 def _why_ended(guest: Guest) -> str:

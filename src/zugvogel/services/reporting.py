@@ -13,6 +13,7 @@ from zugvogel.services.ticking import run_every
 
 REFRESH_S = 5.0
 """How often facts and the datastores' sizes are looked at."""
+START_S = 5.0
 
 
 class Reporting:
@@ -30,6 +31,7 @@ class Reporting:
         datastores: Callable[[], Sequence[MountedDatastore]],
         usable: Callable[[str], tuple[bool, str]],
         reserved: Callable[[], tuple[int, int]],
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._host = host
         self._boot_id = boot_id
@@ -39,6 +41,9 @@ class Reporting:
         self._datastores = datastores
         self._usable = usable
         self._reserved = reserved
+        self._is_ready = is_ready
+        self._began_at = clock.monotonic()
+        self._has_begun = False
         self._facts: HostFacts | None = None
         self._sizes: dict[str, DatastoreReport] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -62,9 +67,15 @@ class Reporting:
             self._facts = facts
 
     def current(self) -> HostReport | None:
-        """The report now; None until the facts were read once. Cheap: called every interval."""
+        """The report now. None until the facts were read once and the agent knows its vms and datastores (at the
+        latest START_S after its start): a report of nothing would wipe out what others know. Cheap: called
+        every interval."""
         if self._facts is None:
             return None
+        if not self._has_begun:
+            self._has_begun = self._is_ready() or self._clock.monotonic() - self._began_at > START_S
+            if not self._has_begun:
+                return None
         reserved_bytes, reserved_cpus = self._reserved()
         return HostReport(
             host=self._host,

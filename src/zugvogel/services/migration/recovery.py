@@ -95,23 +95,8 @@ class MigrationRecovery:
         except ZugvogelError as error:
             log.info("%s: %s not told to give up: %s", record.vm, record.target, error)
 
-    async def tidy(self) -> None:
-        """Once after the start: notes of moves that are over, and leases of this host that have no QEMU. A
-        folder that cannot be read is left for the next start."""
-        for record in self._vms.inventory.vms():
-            await self.tidy_one(record)
-
-    async def tidy_one(self, record: VmRecord) -> None:
-        name = record.definition.name
-        if self._vms.is_in_care(name):
-            return
-        try:
-            await self._vms.settle_one(record)
-            await self._forget_left(record)
-        except ZugvogelError as error:
-            log.warning("%s: not looked for what an earlier agent left: %s", name, error)
-
-    async def _forget_left(self, record: VmRecord) -> None:
+    async def forget_left(self, record: VmRecord) -> None:
+        """Notes of moves that are over, in the folder of a vm that has no QEMU here."""
         name = record.definition.name
         notes = await self._records.of_source(record.datastore, name, self._vms.host)
         if not notes:
@@ -167,7 +152,7 @@ class MigrationRecovery:
             why=why,
             at=self._vms.clock.now_iso(),
         )
-        await self._vms.link_end(datastore, released)
+        await self._vms.ends.link(datastore, released)
         await self._records.forget(datastore, vm, id)
 
     async def _was_given(self, datastore: str, lease: Lease) -> bool:

@@ -65,8 +65,10 @@ class LiveMigrations:
         async def first() -> Event:
             self._actions.mark(move, "prepare")
             try:
-                await self._records.write(guest.datastore, record)
-                return await self._actions.prepare(move)
+                _, event = await asyncio.gather(
+                    self._records.write(guest.datastore, record), self._actions.prepare(move)
+                )
+                return event
             except ZugvogelError as error:
                 move.reason = str(error)
                 return Event.FAILED
@@ -84,14 +86,12 @@ class LiveMigrations:
         return await self._whole(move, lambda: self._resume_event(move))
 
     async def _resume_event(self, move: Move) -> Event:
-        """What the adopted QEMU says. A stream that still runs is called off; a QEMU in postmigrate has
-        handed over and never goes on by itself."""
+        """What the adopted QEMU says, whatever the record says: it may lag behind a slow datastore. A stream that
+        still runs is called off; a QEMU in postmigrate has handed over and never goes on by itself."""
         if move.guest.ended.is_set():
             return Event.SOURCE_DIED
         if move.record.phase is SourcePhase.HANDED_OVER:
             return await self._actions.await_claim(move) or Event.TARGET_LOST
-        if move.record.phase is SourcePhase.PREPARING:
-            return Event.FAILED
         move.record = move.record.model_copy(update={"phase": SourcePhase.CANCELLING})
         return await move.stream.cancel()
 

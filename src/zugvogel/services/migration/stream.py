@@ -28,6 +28,8 @@ from zugvogel.ports.hypervisor import Machine, MachineEvent, MachineStatus
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
+FIRST_POLL_S = 0.02
+"""Until the first byte was seen, whose time is told."""
 TARGET_CHECK_S = 1.0
 TARGET_SILENCE_S = 4.0
 STALL_S = 6.0
@@ -140,9 +142,9 @@ class Stream:
                 check.cancel()
 
     async def _one_event(self) -> MachineEvent | None:
-        """The next event, or None after POLL_S."""
+        """The next event, or None when it is time to look at the figures."""
         try:
-            return await asyncio.wait_for(self._events.get(), POLL_S)
+            return await asyncio.wait_for(self._events.get(), POLL_S if self.first_byte_at else FIRST_POLL_S)
         except TimeoutError:
             return None
 
@@ -185,7 +187,8 @@ class Stream:
         self.last = sample = await self.machine.migration()
         if sample.transferred_bytes and not self.first_byte_at:
             self.first_byte_at = self.clock.monotonic()
-        if event is not None and event.name == "MIGRATION_PASS" and int(event.data.get("pass", 1)) > 1:
+        is_pass = event is not None and event.name == "MIGRATION_PASS" and int(event.data.get("pass", 1)) > 1
+        if event is not None and is_pass and sample.status == "active":  # later figures hold the next round too
             await self._round_ended(sample, int(event.data["pass"]) - 1)
         if sample.status == "failed":
             self.reason = self.reason or sample.error
