@@ -6,6 +6,7 @@ PYTHON := .venv/bin/python
 # The lab makes network namespaces and mounts, so what touches it runs as root.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help setup check test demo bench clean lock format
 
@@ -29,7 +30,7 @@ demo: setup ## a cluster in the lab, a VM that moves under a running ping
 	$(AS_ROOT) .venv/bin/zv demo
 
 bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in bench/results
-	$(AS_ROOT) $(PYTHON) -m bench
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench $(BENCH_ARGS)
 
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi

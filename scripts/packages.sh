@@ -2,9 +2,9 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 packages=(qemu-system-x86 qemu-utils etcd-server bindfs iproute2 iputils-ping busybox-static cpio
-    dnsmasq-base gcc libc6-dev python3-venv kmod) # bindfs pulls in the fuse or fuse3 that fits it
+    dnsmasq-base gcc libc6-dev python3-venv kmod genisoimage) # bindfs pulls in the fuse or fuse3 that fits it
 commands=(qemu-system-x86_64 qemu-img etcd bindfs ip tc bridge ping busybox cpio dnsmasq gcc modinfo
-    nsenter unshare python3)
+    nsenter unshare python3 genisoimage)
 qemu_wanted=9.1 # fast quick migration: mapped-ram with multifd and direct I/O; live migration runs from 7.2
 backports_file=/etc/apt/sources.list.d/zugvogel-backports.sources
 policy_file=/usr/sbin/policy-rc.d

@@ -192,6 +192,12 @@ class FakeBackend:
         if status.verdict is Verdict.LIVE:
             raise Refused(f"{name} is live", "stop its agent first")
 
+    async def confirm_dead(self, name: str) -> Task:
+        status = await self.host(name)
+        if status.verdict is not Verdict.FAILED:
+            raise Refused(f"{name} is {status.verdict}", "cut its power first")
+        return self._task("host.confirm-dead", name, {"released": ["web2"], "left": {"web3": "host1 may run it"}})
+
     async def new_join_token(self) -> str:
         return "j1.secret.fingerprint"
 
@@ -204,6 +210,8 @@ class FakeBackend:
             hosts_json=(),
             ca_pem="CA",
             certificate_pem="C",
+            migration_ca_pem="M",
+            qemu_certificate_pem="Q",
             heartbeat_key_hex="00",
         )
 

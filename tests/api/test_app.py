@@ -57,6 +57,7 @@ async def test_lists_answer_a_viewer_and_nobody_without_token(http: httpx.AsyncC
         ("PUT", "/settings/migration.channels", {"value": 2}, "admin"),
         ("PUT", "/cluster/baseline", {"model": "auto"}, "admin"),
         ("DELETE", "/hosts/host2", None, "admin"),
+        ("POST", "/hosts/host2/confirm-dead", None, "admin"),
         ("POST", "/datastores", {"name": "d", "path": "/srv/d"}, "admin"),
         ("POST", "/networks", {"name": "n", "bridge": "br1"}, "admin"),
     ],
@@ -161,7 +162,7 @@ async def test_refused_migration_gives_all_causes(http: httpx.AsyncClient) -> No
 
 
 async def test_join_is_allowed_by_the_join_token_alone(http: httpx.AsyncClient) -> None:
-    body = {"token": "j1.x", "name": "host3", "address": "192.0.2.13", "csr_pem": "P"}
+    body = {"token": "j1.x", "name": "host3", "address": "192.0.2.13", "csr_pem": "P", "qemu_csr_pem": "P"}
     assert (await http.post("/join", json=body)).json()["cluster_name"] == "birds"
     assert (await http.post("/join", json=body | {"token": "no"})).status_code == 403
 

@@ -18,7 +18,7 @@ from tests.api.fake_backend import AT, FakeBackend, running
 from tests.cli.conftest import Served, serving
 from zugvogel.cli import context as contexts
 from zugvogel.domain.task import Event, Progress, Task, TaskState
-from zugvogel.errors import Unreachable
+from zugvogel.errors import NotFound, Unreachable
 
 
 class Busy(FakeBackend):
@@ -31,6 +31,7 @@ class Busy(FakeBackend):
         self.polls = 0
         self.polled = threading.Event()
         self.is_confused = False
+        self.is_unknown = False
 
     def tell(self, *numbers: int) -> None:
         for n in numbers:
@@ -44,6 +45,8 @@ class Busy(FakeBackend):
 
     async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
         self._note_poll()
+        if self.is_unknown:
+            raise NotFound(f"there is no task {task_id}")
         return self.shown
 
     def _note_poll(self) -> None:
@@ -167,4 +170,18 @@ def test_a_watched_task_is_followed_on_another_host(cluster: Busy, hosts: Hosts,
         cluster.wait_for_poll()
         cluster.shown = cluster.shown.model_copy(update={"state": TaskState.DONE, "version": 9})
         code, out, err = zv.end()
+    assert (code, json.loads(out)["state"], err) == (0, "done", "")
+
+
+@pytest.mark.timeout(60)
+def test_a_task_whose_copy_is_not_written_yet_is_waited_for(cluster: Busy, hosts: Hosts, tmp_path: Path) -> None:
+    zv = Zv(environment(tmp_path, hosts[0]), "task", "watch", "t9", "--json")
+    while cluster.polls < 3:
+        cluster.wait_for_poll()
+    cluster.is_unknown = True
+    cluster.wait_for_poll()
+    cluster.wait_for_poll()
+    cluster.is_unknown = False
+    cluster.shown = cluster.shown.model_copy(update={"state": TaskState.DONE, "version": 9})
+    code, out, err = zv.end()
     assert (code, json.loads(out)["state"], err) == (0, "done", "")

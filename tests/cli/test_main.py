@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -50,6 +51,13 @@ def test_every_look_works_as_table_and_as_json(zv: Zv, line: str) -> None:
     assert ran.code == 0, ran.err
     assert ran.json is not None
     assert ran.err == ""
+
+
+def test_tasks_of_one_subject(zv: Zv) -> None:
+    for name in ("web1", "web2"):
+        assert zv("vm", "create", f"{name}-tasks", "--memory", "64M", "--json").code == 0
+    found = zv("task", "list", "--subject", "web2-tasks", "--json").json
+    assert [t["subject"] for t in found] == ["web2-tasks"]
 
 
 def test_life_of_a_vm(zv: Zv) -> None:
@@ -169,3 +177,20 @@ def test_every_command_has_help_with_an_example(bare_zv: Zv) -> None:
         for command in app.registered_commands:
             assert command.epilog, f"{group} {command.name}"
             assert command.epilog.startswith("Example")
+
+
+def test_a_failed_host_is_confirmed_dead(zv: Zv) -> None:
+    failed = next(h["name"] for h in zv("host", "list", "--json").json if h["verdict"] == "failed")
+    ran = zv("host", "confirm-dead", failed, "--yes", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json == {"released": ["web2"], "left": {"web3": "host1 may run it"}}
+    assert "web3: host1 may run it" in zv("host", "confirm-dead", failed, "--yes").out
+    live = zv("host", "confirm-dead", "host1", "--yes")
+    assert (live.code, "host1 is live" in live.err) == (1, True)
+
+
+def test_confirming_a_death_asks_first(zv: Zv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    ran = zv("host", "confirm-dead", "host2")
+    assert ran.code == 1
+    assert "Is the power of host2 off" in ran.err

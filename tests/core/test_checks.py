@@ -11,6 +11,7 @@ from zugvogel.core.checks import check_migration, free_memory_bytes
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import BridgeFacts, DatastoreReport, Verdict, VmReport
 from zugvogel.domain.migration import FindingLevel
+from zugvogel.domain.network import Network
 from zugvogel.domain.vm import VmState
 
 
@@ -74,6 +75,18 @@ def test_l5_bridge_vlan_and_mtu() -> None:
     assert "VLAN 7" in refused(target=status("host2", 2, vlan_overrides={"lan": 7}))["L5"]
     jumbo = (BridgeFacts(name="br0", mtu=9000),)
     assert "9000 on host2" in refused(target=status("host2", 2, bridges=jumbo))["L5"]
+
+
+def test_l5_a_vlan_needs_a_bridge_that_filters_on_the_target() -> None:
+    networks = (Network(name="lan", bridges={"*": "br0"}, vlan=7),)
+    assert "does not filter VLANs" in refused(networks=networks)["L5"]
+    aware = status("host2", 2, bridges=(BridgeFacts(name="br0", mtu=1500, is_vlan_aware=True),))
+    assert "L5" not in refused(target=aware, networks=networks)
+
+
+def test_the_task_of_a_move_is_found_by_a_command_that_exists() -> None:
+    steps = [f.next_step for f in check_migration(facts(is_migrating=True)) if f.code == "vm"]
+    assert steps == ["watch it with: zv task list --subject web1"]
 
 
 def test_l6_memory_counts_promises_and_cpus_count_cores() -> None:

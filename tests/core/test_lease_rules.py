@@ -138,3 +138,26 @@ def test_claims_judged_from_any_stale_lease_never_give_two_winners_of_an_epoch(
                 assert chain[-1].heir == claim.holder.host
             chain.append(claim)
     assert [entry.epoch for entry in chain] == list(range(1, len(chain) + 1))
+
+
+def confirmed(judged: Lease | None, host: str, dead: frozenset[str]) -> Lease | None:
+    return lease_rules.release_confirmed_dead(judged, "web", host, dead, why="confirmed")
+
+
+@pytest.mark.parametrize(("judged", "host"), [(lease(), "a"), (WITH_HEIR, "a"), (WITH_HEIR, "b")])
+def test_a_vm_of_dead_hosts_is_released_as_failed(judged: Lease, host: str) -> None:
+    claim = confirmed(judged, host, frozenset("ab"))
+    assert claim is not None
+    assert (claim.epoch, claim.state, claim.holder, claim.heir) == (8, LeaseState.RELEASED, None, None)
+    assert claim.is_failure
+
+
+@pytest.mark.parametrize("judged", [None, RELEASED, lease(LeaseState.SUSPENDED), lease()])
+def test_a_dead_host_that_has_no_part_in_a_vm_changes_nothing(judged: Lease | None) -> None:
+    assert confirmed(judged, "c", frozenset("c")) is None
+
+
+@pytest.mark.parametrize(("host", "other"), [("a", "b"), ("b", "a")])
+def test_the_living_side_of_a_migration_settles_it(host: str, other: str) -> None:
+    with pytest.raises(Refused, match=f"{other} may run it"):
+        confirmed(WITH_HEIR, host, frozenset(host))

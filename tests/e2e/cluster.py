@@ -184,7 +184,9 @@ class Cluster:
 
     def kill_agent(self, host: str) -> None:
         """SIGKILL; the lab's init starts it again after a second, as systemd would."""
-        os.kill(self.agent_pid(host), signal.SIGKILL)
+        pid = self.agent_pid(host)
+        os.kill(pid, signal.SIGKILL)
+        self.wait(f"the agent of {host} to be gone", lambda: not _command_line(pid))
 
     def release_all(self) -> None:
         for host in self.hosts:

@@ -138,14 +138,10 @@ def test_commands_exist_with_their_options(page: Path) -> None:
     assert faults == []
 
 
-KNOWN = {"zv task list --subject X"}
-"""In core/checks.py, reported; remove it here when it is mended there."""
-
-
 def test_commands_that_messages_name_exist() -> None:
     root = _root_command()
     faults = {f"zv {text}" for text in commands_in_messages() if fault_of(root, text.split())}
-    assert faults - KNOWN == set()
+    assert faults == set()
 
 
 def commands_in_messages() -> Iterator[str]:

@@ -1,6 +1,10 @@
-"""The cluster's certificates: one CA, one certificate a host, and the directory QEMU's TLS reads.
+"""The cluster's certificates: two CAs, two certificates a host, and the directory QEMU's TLS reads.
 
-EC P-256, SHA-256. A host's certificate is good for server and client use (etcd's gateway needs both) and
+The cluster CA signs the hosts' own certificates: RPC, etcd and the API. The migration CA signs QEMU's, and only
+QEMU trusts it. So a guest that broke out of QEMU has no key that RPC or etcd would take: not by a rule about
+names, which somebody could forget, but because the chain does not verify.
+
+EC P-256, SHA-256. A certificate is good for server and client use (etcd's gateway and a migration need both) and
 names the host and its address.
 """
 
@@ -54,35 +58,54 @@ class Pki:
         return self.directory / "heartbeat.key"
 
     @property
+    def migration_ca_certificate(self) -> Path:
+        return self.directory / "migration-ca.crt"
+
+    @property
+    def migration_ca_key(self) -> Path:
+        """Primaries only."""
+        return self.directory / "migration-ca.key"
+
+    @property
+    def qemu_certificate(self) -> Path:
+        return self.directory / "qemu.crt"
+
+    @property
+    def qemu_key(self) -> Path:
+        return self.directory / "qemu.key"
+
+    @property
     def qemu_directory(self) -> Path:
         return self.directory / "qemu"
 
     def provide_qemu(self, uid: int, gid: int) -> None:
-        """QEMU's own copies under its file names, readable by its user."""
+        """QEMU's certificate and key under the file names it wants, readable by its user and by nobody else.
+
+        The directory stays root's: in one of its own, QEMU could put a link where root writes next."""
         self.directory.parent.chmod(0o711)
         self.directory.chmod(0o711)
         self.qemu_directory.mkdir(exist_ok=True)
-        os.chown(self.qemu_directory, uid, gid)
-        self.qemu_directory.chmod(0o700)
-        certificate, key = self.host_certificate.read_bytes(), self.host_key.read_bytes()
+        self.qemu_directory.chmod(0o711)
+        certificate, key = self.qemu_certificate.read_bytes(), self.qemu_key.read_bytes()
         for name, data in {
-            "ca-cert.pem": self.ca_certificate.read_bytes(),
+            "ca-cert.pem": self.migration_ca_certificate.read_bytes(),
             "server-cert.pem": certificate,
             "server-key.pem": key,
             "client-cert.pem": certificate,
             "client-key.pem": key,
         }.items():
-            write_secret(self.qemu_directory / name, data)
-            os.chown(self.qemu_directory / name, uid, gid)
+            write_secret(self.qemu_directory / name, data, owner=(uid, gid))
 
 
-def write_secret(path: Path, data: bytes) -> None:
-    """Atomically, readable by its owner only."""
+def write_secret(path: Path, data: bytes, *, owner: tuple[int, int] | None = None) -> None:
+    """Atomically, mode 0600, of this process's user or of `owner` (uid, gid)."""
     temporary = path.with_name(f".{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "wb") as file:
+        if owner is not None:
+            os.fchown(fd, *owner)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -90,9 +113,18 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def new_ca(cluster: str) -> tuple[bytes, bytes]:
-    """(certificate, key), PEM."""
+    """The cluster CA: (certificate, key), PEM."""
+    return _new_ca(f"zugvogel cluster {cluster}")
+
+
+def new_migration_ca(cluster: str) -> tuple[bytes, bytes]:
+    """The CA that only QEMUs trust: (certificate, key), PEM."""
+    return _new_ca(f"zugvogel migrations of {cluster}")
+
+
+def _new_ca(common_name: str) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"zugvogel cluster {cluster}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     public = key.public_key()
     certificate = (
         _builder(name, name, public, CA_YEARS)
@@ -113,8 +145,20 @@ def new_request(host: str) -> tuple[bytes, bytes]:
 
 
 def sign(request_pem: bytes, host: str, address: str, ca_pem: bytes, ca_key_pem: bytes) -> bytes:
-    """The host's certificate. Names come from the cluster's word, never from the request itself.
-    Raises InvalidInput."""
+    """The host's certificate; its common name is the host's name, by which RPC knows its caller. Names come
+    from the cluster's word, never from the request itself. Raises InvalidInput."""
+    return _sign(request_pem, host, host, address, ca_pem, ca_key_pem)
+
+
+def sign_for_qemu(request_pem: bytes, host: str, address: str, ca_pem: bytes, ca_key_pem: bytes) -> bytes:
+    """The certificate of the host's QEMUs, by the migration CA. It has the names a migration verifies, and a
+    common name that is no host's. Raises InvalidInput."""
+    return _sign(request_pem, f"qemu.{host}", host, address, ca_pem, ca_key_pem)
+
+
+def _sign(
+    request_pem: bytes, common_name: str, host: str, address: str, ca_pem: bytes, ca_key_pem: bytes
+) -> bytes:
     try:
         request = x509.load_pem_x509_csr(request_pem)
         if not request.is_signature_valid:
@@ -135,7 +179,7 @@ def sign(request_pem: bytes, host: str, address: str, ca_pem: bytes, ca_key_pem:
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         ]
     )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         _builder(subject, ca.subject, public, HOST_YEARS)
@@ -148,6 +192,16 @@ def sign(request_pem: bytes, host: str, address: str, ca_pem: bytes, ca_key_pem:
         .sign(ca_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def belong_together(certificate_pem: bytes, key_pem: bytes) -> bool:
+    """Whether `key_pem` is the private key of the certificate. Raises InvalidInput for what is neither."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"no certificate or no key: {error}") from error
+    return certificate.public_key() == key.public_key()
 
 
 def fingerprint(certificate_pem: bytes) -> str:

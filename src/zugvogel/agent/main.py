@@ -86,7 +86,9 @@ async def _serve(wiring: Wiring, servers: list[RunningServer]) -> None:
     pki, address, ports = wiring.state.pki, wiring.config.address, wiring.config.ports
     certificate, key, ca = str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate)
     tls = server_context(certificate, key, ca, is_mutual=True)
-    servers.append(await serve(rpc_app(wiring.world.handlers), address, ports.rpc, tls))
+    servers.append(
+        await serve(rpc_app(wiring.world.handlers, wiring.etcd.membership.admit), address, ports.rpc, tls)
+    )
     app = create_app(wiring.operations, pki.ca_certificate.read_text())
     tls = server_context(certificate, key, is_mutual=False)
     servers.append(await serve(app, address, ports.api, tls))

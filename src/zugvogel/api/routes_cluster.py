@@ -12,6 +12,7 @@ from zugvogel.api.views import BaselineView, Done, HostView, JoinTokenView, Sett
 from zugvogel.domain.base import HOST_PATTERN
 from zugvogel.domain.cluster import Cluster
 from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
+from zugvogel.domain.task import Task
 
 router = APIRouter()
 
@@ -66,6 +67,12 @@ async def remove_host(name: HostPath, backend: TheBackend) -> Done:
     """Forget a host that is gone for good."""
     await backend.remove_host(name)
     return Done()
+
+
+@router.post("/hosts/{name}/confirm-dead", status_code=202, dependencies=[ADMIN], tags=["hosts"])
+async def confirm_dead(name: HostPath, backend: TheBackend) -> Task:
+    """Vouch that a failed host runs nothing any more, so that its vms may start elsewhere."""
+    return await backend.confirm_dead(name)
 
 
 @router.post("/join-tokens", status_code=201, dependencies=[ADMIN], tags=["hosts"])

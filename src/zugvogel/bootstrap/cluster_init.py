@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from zugvogel.adapters import pki
+from zugvogel.adapters.authority import FileAuthority
 from zugvogel.adapters.host_state import AgentConfig, HostState, Initial
 from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.host import Host, Ports, Role
@@ -49,14 +50,35 @@ def init_cluster(
             created_at=now,
         ),
     )
-    ca_pem, ca_key = pki.new_ca(cluster)
-    request, key = pki.new_request(name)
-    certificate = pki.sign(request, name, address, ca_pem, ca_key)
-    _write_keys(state, ca_pem, certificate, key, secrets.token_hex(32), ca_key)
+    ca_pem = _write_first_keys(state, cluster, name, address)
     state.save_initial(initial)
     state.save_hosts([initial.host])
     state.save_config(AgentConfig(name=name, address=address, cluster=cluster, ports=ports))
     return InitResult(f"{token_id}.{secret}", ca_pem.decode())
+
+
+def _write_first_keys(state: HostState, cluster: str, name: str, address: str) -> bytes:
+    """Both CAs, the heartbeat key, this host's keys and certificates. Returns the cluster CA."""
+    keys = state.pki
+    ca, ca_key = pki.new_ca(cluster)
+    migration_ca, migration_ca_key = pki.new_migration_ca(cluster)
+    request, host_key = pki.new_request(name)
+    qemu_request, qemu_key = pki.new_request(name)
+    _write(
+        state,
+        {
+            keys.ca_certificate: ca,
+            keys.ca_key: ca_key,
+            keys.host_certificate: pki.sign(request, name, address, ca, ca_key),
+            keys.host_key: host_key,
+            keys.migration_ca_certificate: migration_ca,
+            keys.migration_ca_key: migration_ca_key,
+            keys.qemu_certificate: pki.sign_for_qemu(qemu_request, name, address, migration_ca, migration_ca_key),
+            keys.qemu_key: qemu_key,
+            keys.heartbeat_key: secrets.token_hex(32).encode(),
+        },
+    )
+    return ca
 
 
 def join_cluster(
@@ -76,13 +98,17 @@ def join_cluster(
         raise InvalidInput("this is no join token", "make one on a member: zv token join")
     ca_pem = _trusted_ca(url.rstrip("/"), parts[2])
     request, key = pki.new_request(name)
-    wish = JoinRequest(token=token.strip(), name=name, address=address, csr_pem=request.decode())
+    qemu_request, qemu_key = pki.new_request(name)
+    wish = JoinRequest(
+        token=token.strip(),
+        name=name,
+        address=address,
+        csr_pem=request.decode(),
+        qemu_csr_pem=qemu_request.decode(),
+    )
     answer = _ask_to_join(url.rstrip("/"), ca_pem, wish)
     host = Host.model_validate_json(answer.host_json)
-    ca_key = answer.ca_key_pem.encode() if answer.ca_key_pem else None
-    _write_keys(
-        state, answer.ca_pem.encode(), answer.certificate_pem.encode(), key, answer.heartbeat_key_hex, ca_key
-    )
+    _write_given_keys(state, answer, key, qemu_key)
     state.save_hosts([Host.model_validate_json(h) for h in answer.hosts_json])
     state.save_config(
         AgentConfig(name=name, address=address, cluster=answer.cluster_name, ports=ports or host.ports)
@@ -99,16 +125,28 @@ def _fresh(config_dir: Path, state_dir: Path) -> HostState:
     return state
 
 
-def _write_keys(
-    state: HostState, ca: bytes, certificate: bytes, key: bytes, heartbeat_hex: str, ca_key: bytes | None
-) -> None:
+def _write_given_keys(state: HostState, answer: JoinAnswer, host_key: bytes, qemu_key: bytes) -> None:
+    keys = state.pki
+    _write(
+        state,
+        {
+            keys.ca_certificate: answer.ca_pem.encode(),
+            keys.host_certificate: answer.certificate_pem.encode(),
+            keys.host_key: host_key,
+            keys.migration_ca_certificate: answer.migration_ca_pem.encode(),
+            keys.qemu_certificate: answer.qemu_certificate_pem.encode(),
+            keys.qemu_key: qemu_key,
+            keys.heartbeat_key: answer.heartbeat_key_hex.encode(),
+        },
+    )
+    if answer.ca_keys is not None:
+        FileAuthority(keys).take_keys(answer.ca_keys)
+
+
+def _write(state: HostState, files: dict[Path, bytes]) -> None:
     state.make_directories()
-    pki.write_secret(state.pki.ca_certificate, ca)
-    pki.write_secret(state.pki.host_certificate, certificate)
-    pki.write_secret(state.pki.host_key, key)
-    pki.write_secret(state.pki.heartbeat_key, heartbeat_hex.encode())
-    if ca_key is not None:
-        pki.write_secret(state.pki.ca_key, ca_key)
+    for path, data in files.items():
+        pki.write_secret(path, data)
 
 
 def _trusted_ca(url: str, fingerprint: str) -> bytes:

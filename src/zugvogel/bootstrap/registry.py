@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from zugvogel.adapters import pki
+from zugvogel.adapters.authority import FileAuthority
 from zugvogel.adapters.etcd.gateway import EtcdRegistry
 from zugvogel.adapters.etcd.members import EtcdMembers, Member
 from zugvogel.adapters.etcd.supervisor import EtcdSpec, EtcdSupervisor
 from zugvogel.adapters.host_state import AgentConfig, HostState
 from zugvogel.adapters.peers.rpc_server import client_context
 from zugvogel.domain.host import Host, Role
-from zugvogel.errors import Conflict, Refused, Unreachable, ZugvogelError
-from zugvogel.services.membership import Membership, peer_url
+from zugvogel.errors import Conflict, Unreachable, ZugvogelError
+from zugvogel.services.membership import CALL_S, Membership, peer_url
 from zugvogel.services.operations.world import World
 
 log = logging.getLogger(__name__)
@@ -25,37 +24,6 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.5
 PROMOTE_S = 0.3
 WATCH_ROLE_S = 5.0
-
-
-class LocalAuthority:
-    """`zugvogel.services.membership.Authority` from this host's files."""
-
-    def __init__(self, state: HostState) -> None:
-        self._pki = state.pki
-
-    def sign(self, request_pem: bytes, host: str, address: str) -> bytes:
-        if not self.ca_key_pem:
-            raise Refused("this host does not have the CA's key", "ask a primary: zv host list")
-        return pki.sign(request_pem, host, address, self.ca_pem.encode(), self.ca_key_pem.encode())
-
-    @property
-    def ca_pem(self) -> str:
-        return self._pki.ca_certificate.read_text()
-
-    @property
-    def ca_key_pem(self) -> str:
-        return self._pki.ca_key.read_text() if self._pki.ca_key.exists() else ""
-
-    @property
-    def fingerprint(self) -> str:
-        return pki.fingerprint(self.ca_pem.encode())
-
-    @property
-    def heartbeat_key_hex(self) -> str:
-        return self._pki.heartbeat_key.read_text().strip()
-
-    def unix_time(self) -> float:
-        return time.time()
 
 
 class Etcd:
@@ -79,25 +47,29 @@ class Etcd:
     def connect(self, world: World) -> None:
         """Second half of the wiring: what needs the other services."""
 
+        async def call(host: Host, command: str, payload: dict[str, Any]) -> dict[str, Any]:
+            return await world.peers.call(host, command, payload, timeout_s=CALL_S)
+
         async def forward(command: str, payload: dict[str, Any]) -> dict[str, Any]:
             last: ZugvogelError = Unreachable("no primary is known", "see: zv host list")
             for host in self._primaries():
                 if host.name == self._config.name:
                     continue
                 try:
-                    return await world.peers.call(host, command, payload, timeout_s=10.0)
+                    return await call(host, command, payload)
                 except Unreachable as error:
                     last = error
             raise last
 
         self._forward = forward
         self.membership = Membership(
+            self._config.name,
             registry=self.registry,
             inventory=world.inventory,
             clock=world.clock,
-            authority=LocalAuthority(self._state),
+            authority=FileAuthority(self._state.pki),
             members=self.members,
-            forward=forward,
+            call=call,
         )
 
     def handlers(self) -> dict[str, Any]:
@@ -120,11 +92,22 @@ class Etcd:
     # running -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """A member where this host is a primary; becomes one when its role changes."""
+        """A member where this host is a primary; becomes one when its role changes, and gets the CA's keys."""
+        await asyncio.gather(self._follow_role(), self._have_keys())
+
+    async def _follow_role(self) -> None:
         while True:
             me = self._me()
             if me is not None and me.role is Role.PRIMARY and self._supervisor is None:
                 await self._start_member(me)
+            await asyncio.sleep(WATCH_ROLE_S)
+
+    async def _have_keys(self) -> None:
+        """Beside the member's start, which may wait long for a majority that does not need the keys."""
+        while True:
+            me = self._me()
+            if me is not None and me.role is Role.PRIMARY:
+                await self.membership.ensure_keys()
             await asyncio.sleep(WATCH_ROLE_S)
 
     async def stop(self) -> None:

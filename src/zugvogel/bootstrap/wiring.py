@@ -26,7 +26,7 @@ from zugvogel.bootstrap.registry import Etcd
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
 from zugvogel.domain.host import Host, HostReport, Verdict
 from zugvogel.domain.vm import VmDefinition
-from zugvogel.errors import NotFound, Refused, StorageError
+from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.adoption import Adoption
@@ -49,6 +49,7 @@ from zugvogel.services.tasks import TaskBoard
 log = logging.getLogger(__name__)
 
 GIB = 1024**3
+OWN_REPORT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ class Wiring:
             clock=self.clock,
         )
         self.vms.reserve = self._refuse_without_room
+        self.vms.room_known = self._own_report
         records = MigrationRecords(self.mounted)
         self.incoming = IncomingMigrations(
             vms=self.vms,
@@ -233,9 +235,9 @@ class Wiring:
         self.disk_stops = DiskStops(self.vms, self.beats.usable)
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
-        report: HostReport | None = self.reporting.current()
+        report = self.reporting.current()
         if report is None:
-            raise StorageError(f"{self.name} has just started and does not know its own resources", "try again")
+            raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
         need = definition.memory_bytes + MEMORY_OVERHEAD_BYTES
         free = free_memory_bytes(report)
         if need > free:
@@ -244,6 +246,17 @@ class Wiring:
                 f"{max(0, free) / GIB:.2f} left",
                 "choose another host or move a vm away from it",
             )
+
+    async def _own_report(self) -> HostReport:
+        """Known at the latest some seconds after the start."""
+        deadline = self.clock.monotonic() + OWN_REPORT_S
+        while True:
+            report = self.reporting.current()
+            if report is not None:
+                return report
+            if self.clock.monotonic() > deadline:
+                raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
+            await self.clock.sleep(0.1)
 
     # operations ------------------------------------------------------------------------------------
 

@@ -34,15 +34,17 @@ def run(
 @app.command(epilog="Examples: zv agent install · zv agent install --print")
 def install(
     only_print: Annotated[bool, typer.Option("--print", help="Print the unit; change nothing.")] = False,
+    uid: Annotated[int, typer.Option(min=0, help="Number of the user zugvogel, the same on all hosts.")] = 0,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Enable and start it.")] = True,
 ) -> None:
-    """Install the agent as a systemd service. QEMU processes outlive its restarts."""
-    from zugvogel.agent.systemd import unit_text
+    """Install the agent as a systemd service, and make the user that QEMU runs as. VMs outlive its restarts."""
+    from zugvogel.agent.systemd import unit_text, user_command
 
     text = unit_text(executable())
     if only_print:
         sys.stdout.write(text)
         return
+    _ensure_user(user_command(uid), uid)
     try:
         UNIT.write_text(text)
     except OSError as error:
@@ -55,6 +57,22 @@ def install(
     output.say(f"{UNIT.name} is {'running' if start else 'installed'}; its log: journalctl -u {UNIT.stem}")
 
 
+def _ensure_user(command: list[str], uid: int) -> None:
+    from zugvogel.adapters.unix_user import DEFAULT_USER, qemu_user
+
+    try:
+        known = qemu_user(DEFAULT_USER)
+    except Refused:
+        known = None
+    if known is None:
+        _run(command, "make the user by hand, then run this again")
+    elif uid not in (0, known.uid):
+        raise Refused(
+            f"the user {known.name} is there already, with uid {known.uid}, not {uid}",
+            f"leave out --uid, or change it: usermod -u {uid} {known.name}",
+        )
+
+
 def executable() -> list[str]:
     """How the agent is started: the installed command by its path, else this Python."""
     beside = Path(sys.executable).with_name("zv")
@@ -63,10 +81,16 @@ def executable() -> list[str]:
 
 
 def _systemctl(*arguments: str) -> None:
+    if shutil.which("systemctl") is None:
+        raise Refused("this machine has no systemd", "run `zv agent run` under your own supervisor")
+    _run(["systemctl", *arguments], "see journalctl -xe")
+
+
+def _run(command: list[str], next_step: str) -> None:
     try:
-        subprocess.run(["systemctl", *arguments], check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise Refused("this machine has no systemd", "run `zv agent run` under your own supervisor") from None
+        raise Refused(f"this machine has no {command[0]}", next_step) from None
     except subprocess.CalledProcessError as error:
         why = error.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise ProcedureFailed(f"systemctl {' '.join(arguments)} failed: {why[0]}", "see journalctl -xe") from None
+        raise ProcedureFailed(f"{' '.join(command)} failed: {why[0]}", next_step) from None

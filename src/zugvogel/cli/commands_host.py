@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zugvogel.cli import output, session
+from zugvogel.cli import output, session, watch
 from zugvogel.cli.options import HostArg, Json, Yes, confirm
 from zugvogel.cli.paths import ConfigDir, StateDir, guess_address, guess_name
 
@@ -110,3 +110,23 @@ def remove(name: HostArg, yes: Yes = False) -> None:
     confirm(f"Remove host {name} from the cluster?", yes=yes)
     session.api().delete(f"/hosts/{name}")
     output.say(f"{name} is removed")
+
+
+@app.command("confirm-dead", epilog="Example: zv host confirm-dead host3 --yes")
+def confirm_dead(name: HostArg, yes: Yes = False, as_json: Json = False) -> None:
+    """Vouch that a failed host runs nothing any more, so that its vms can be started elsewhere."""
+    confirm(
+        f"Nothing proves that {name} is dead: it may hang, or be cut off, and still run its vms. A vm that runs "
+        f"twice destroys its disks. Is the power of {name} off, and will it stay off until its vms run elsewhere?",
+        yes=yes,
+    )
+    task = watch.finish(session.api().post(f"/hosts/{name}/confirm-dead"), as_json=as_json)
+    if as_json:
+        output.print_json(task["report"])
+        return
+    released, left = task["report"]["released"], task["report"]["left"]
+    output.say(
+        f"released: {', '.join(released)}; start them: zv vm start NAME" if released else f"{name} held no vm"
+    )
+    for vm, why in left.items():
+        output.say(f"left as it is: {vm}: {why}")

@@ -36,11 +36,13 @@ TaskArg = Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_ta
 @task_app.command("list", epilog="Example: zv task list --running")
 def list_tasks(
     running: Annotated[bool, typer.Option("--running", help="Only those that have not ended.")] = False,
+    subject: Annotated[str, typer.Option(help="Only those of this vm, host, datastore ...")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest so many.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Tasks, oldest first."""
-    found = [t for t in session.api().get("/tasks") if not (running and watch.is_final(t))][-limit:]
+    known = [t for t in session.api().get("/tasks") if subject in ("", t["subject"])]
+    found = [t for t in known if not (running and watch.is_final(t))][-limit:]
     if as_json:
         output.print_json(found)
         return

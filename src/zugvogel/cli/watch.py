@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 POLL_S = 1.0
 AWAY_S = 60.0
 """How long a watcher puts up with no host answering before it gives up (the task goes on regardless)."""
+UNKNOWN_S = 10.0
+"""The same for a task that the host asked does not know: its copy in the registry is on its way."""
 INTERRUPTED = 130
 
 
@@ -71,15 +73,16 @@ def _follow_live(task: dict[str, Any]) -> dict[str, Any]:
 
 def _next(task: dict[str, Any]) -> dict[str, Any]:
     """The task after its next change; a host that goes away meanwhile is waited for."""
-    deadline = time.monotonic() + AWAY_S
+    begun = time.monotonic()
     while True:
         try:
             found = session.api().get(f"/tasks/{task['id']}", since=task["version"], wait_s=POLL_S)
             if found["version"] == task["version"] and not is_final(found):
                 time.sleep(0.05)
             return dict(found)
-        except errors.Unreachable:
-            if time.monotonic() > deadline:
+        except (errors.Unreachable, errors.NotFound) as error:
+            limit_s = AWAY_S if isinstance(error, errors.Unreachable) else UNKNOWN_S
+            if time.monotonic() - begun > limit_s:
                 raise
             time.sleep(0.5)
 

@@ -213,6 +213,13 @@ def _network_problems(f: MigrationFacts, network: Network) -> Iterator[Finding]:
                 f"create it there, or name its bridge: zv network add {network.name} --bridge BR --host {host}",
             )
             return
+        if status is f.target and network.vlan and not bridges[bridge].is_vlan_aware:
+            yield _refused(
+                "L5",
+                f"network {network.name} is VLAN {network.vlan}, and {bridge} of {host} does not filter VLANs",
+                f"on {host}: ip link set {bridge} type bridge vlan_filtering 1",
+            )
+            return
         mtus[host] = bridges[bridge].mtu
         vlan = report.facts.vlan_overrides.get(network.name, network.vlan) if report else network.vlan
         if vlan != network.vlan:

@@ -4,10 +4,13 @@ Every function returns `epoch = judged + 1` (1 where there was no lease), so the
 decides between all who judged the same lease. Nothing here grants anything: only a claim that was linked does.
 
 A lease with an heir has two hosts that may run the vm; only the rules named for it (`drop_heir`,
-`take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`) go on from there.
+`take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`, `release_confirmed_dead`) go on
+from there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 from zugvogel.domain.base import HostName
 from zugvogel.domain.lease import Holder, Lease, LeaseState
@@ -92,6 +95,26 @@ def release_by_heir(
 ) -> Lease:
     """The heir, whose QEMU is gone, gives the vm free; only once the holder is proven dead."""
     return _next(_inherited(lease, vm, me, migration_id), LeaseState.RELEASED, None, why, at)
+
+
+def release_confirmed_dead(
+    lease: Lease | None, vm: str, host: HostName, dead: Set[HostName], *, why: str, at: str = ""
+) -> Lease | None:
+    """Another host gives the vm free because somebody vouches that `host` runs nothing any more. `dead`: `host`
+    and those judged failed. None: `host` has no part in the vm. Refused: the other side of a migration may run
+    it, and settles it."""
+    if lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
+        return None
+    sides = {lease.holder.host} | ({lease.heir} if lease.heir else set())
+    if host not in sides:
+        return None
+    if others := sides - dead:
+        other = others.pop()
+        raise Refused(
+            f"{vm} was being migrated between {host} and {other}, and {other} may run it",
+            f"the agent of {other} settles it; see `zv vm show {vm}`",
+        )
+    return _next(lease, LeaseState.RELEASED, None, why, at).model_copy(update={"is_failure": True})
 
 
 def _next(lease: Lease, state: LeaseState, holder: Holder | None, why: str, at: str) -> Lease:

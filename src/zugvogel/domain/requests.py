@@ -95,21 +95,31 @@ class NewToken(StrictModel):
 
 
 class JoinRequest(StrictModel):
-    """From `zv host join`: one-time token, name and address of the new host, its CSR (PEM)."""
+    """From `zv host join`: one-time token, name and address of the new host, its CSR and its QEMUs' (PEM)."""
 
     token: str
     name: HostName
     address: str
     csr_pem: str
+    qemu_csr_pem: str
+
+
+class CaKeys(StrictModel):
+    """What certificates are signed with, PEM: the cluster CA's key and the migration CA's."""
+
+    ca_key_pem: str
+    migration_ca_key_pem: str
 
 
 class JoinAnswer(StrictModel):
-    """What the joined host writes to disk. `ca_key_pem` only for primaries. `hosts`: JSON of all Host records."""
+    """What the joined host writes to disk. `ca_keys` only for primaries. `hosts`: JSON of all Host records."""
 
     cluster_name: str
     host_json: str
     hosts_json: tuple[str, ...]
     ca_pem: str
     certificate_pem: str
+    migration_ca_pem: str
+    qemu_certificate_pem: str
     heartbeat_key_hex: str
-    ca_key_pem: str = ""
+    ca_keys: CaKeys | None = None

@@ -259,9 +259,9 @@ def host_set(
     link_mbit: Annotated[int | None, typer.Option(help="Link speed, shaped and claimed; 0: unshaped.")] = None,
     vlan: Annotated[list[str] | None, typer.Option(help="NETWORK=ID: VLAN the host claims to have.")] = None,
     cpu_vendor: Annotated[str | None, typer.Option(help="Claimed vendor (AuthenticAMD); empty: measured.")] = None,
-    cpu_family: Annotated[int | None, typer.Option()] = None,
-    cpu_model: Annotated[int | None, typer.Option()] = None,
-    cpu_stepping: Annotated[int | None, typer.Option()] = None,
+    cpu_family: Annotated[int | None, typer.Option(help="Claimed family; 0: measured.")] = None,
+    cpu_model: Annotated[int | None, typer.Option(help="Claimed model; 0: measured.")] = None,
+    cpu_stepping: Annotated[int | None, typer.Option(help="Claimed stepping; 0: measured.")] = None,
     cpu_flags: Annotated[
         str | None, typer.Option(help="All claimed flags, comma-separated; empty: measured.")
     ] = None,
@@ -270,7 +270,7 @@ def host_set(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what a host claims to be, so that refusals can be tried; the agent sees it within a second."""
+    """Change what a host claims to be, so that refusals can be tried; the cluster sees it within 5 seconds."""
     cpu = {"vendor": cpu_vendor, "family": cpu_family, "model": cpu_model, "stepping": cpu_stepping}
     cpu_changes: dict[str, Any] = {key: value or None for key, value in cpu.items() if value is not None}
     for key, flags in (("flags", cpu_flags), ("without_flags", cpu_without)):

@@ -83,6 +83,10 @@ class Backend(Protocol):
     async def remove_host(self, name: str) -> None:
         """Refused while the host is live or holds vm leases."""
 
+    async def confirm_dead(self, name: str) -> Task:
+        """Somebody vouches that the host runs nothing any more: its vms are released. Refused unless it is judged
+        failed. Report: ``{"released": [vm], "left": {vm: why}}``."""
+
     async def new_join_token(self) -> str:
         """``<id>.<secret>.<CA fingerprint>``, valid once, one hour."""
 

@@ -86,6 +86,8 @@ class LocalVms:
         self.guests: dict[str, Guest] = {}
         self.reserve: Callable[[VmDefinition], None] = lambda definition: None
         """Raises Refused when this host has no room; set by the admission of the agent."""
+        self.room_known: Callable[[], Awaitable[object]] = _at_once
+        """Returns when `reserve` can tell: an agent that has just started must know its vms first."""
         self._expected: set[str] | None = None
         """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
         self._starting: set[str] = set()
@@ -150,6 +152,7 @@ class LocalVms:
             record = self.inventory.vm(name)
             store = self.mounted(record.datastore)
             definition = await store.folders.read(name)
+            await self.room_known()
             self.reserve(definition)
             lease = await self._claim_start(store, name)
             return await self._spawn(definition, record.datastore, lease)
@@ -314,6 +317,10 @@ class LocalVms:
             or name in self._starting
             or name in self._ending
         )
+
+
+async def _at_once() -> None:
+    """Until the agent sets its own rule."""
 
 
 def _why_ended(guest: Guest) -> str:

@@ -1,4 +1,8 @@
-"""Hosts come and go: join tokens, joining, roles, and etcd's members that follow the roles (P1, P5)."""
+"""Hosts come and go: join tokens, joining, roles, and etcd's members that follow the roles (P1, P5).
+
+Certificates are signed where the CA's keys are: on primaries. A host without them asks the primaries one after
+the other, and a primary that is asked never asks on. So a question ends after one round, whatever is missing.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from zugvogel.core.roles import next_ordinal, promoted_by_removal, role_for_new_host
 from zugvogel.domain.cluster import JoinToken
 from zugvogel.domain.host import Host, Role
-from zugvogel.domain.requests import JoinAnswer, JoinRequest
-from zugvogel.errors import AlreadyExists, Conflict, Forbidden, Refused
+from zugvogel.domain.requests import CaKeys, JoinAnswer, JoinRequest
+from zugvogel.errors import AlreadyExists, Conflict, Forbidden, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.registry import Registry
 from zugvogel.services.inventory import Inventory
@@ -21,18 +25,35 @@ from zugvogel.services.inventory import Inventory
 log = logging.getLogger(__name__)
 
 TOKEN_S = 3600.0
+CALL_S = 10.0
+KEYS = "membership.keys"
+
+
+class NoCaKeys(Refused):
+    """A primary without the CA's keys was asked for something that needs them; another one may have them."""
+
+    code = "no-ca-keys"
 
 
 class Authority(Protocol):
     """The cluster's CA on this host."""
 
+    def keys(self) -> CaKeys | None:
+        """None on a host without them; it cannot sign."""
+
+    def take_keys(self, keys: CaKeys) -> None:
+        """Raises InvalidInput for keys of other CAs."""
+
     def sign(self, request_pem: bytes, host: str, address: str) -> bytes:
-        """Raises Refused on a host without the CA's key."""
+        """The host's certificate. Raises Refused on a host without the keys."""
+
+    def sign_for_qemu(self, request_pem: bytes, host: str, address: str) -> bytes:
+        """The certificate of its QEMUs. Raises Refused on a host without the keys."""
 
     @property
     def ca_pem(self) -> str: ...
     @property
-    def ca_key_pem(self) -> str: ...
+    def migration_ca_pem(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -53,30 +74,46 @@ def peer_url(host: Host) -> str:
 
 
 class Membership:
+    """`call` asks another host: (host, command, payload) -> answer."""
+
     def __init__(
         self,
+        name: str,
         *,
         registry: Registry,
         inventory: Inventory,
         clock: Clock,
         authority: Authority,
         members: Members,
-        forward: Callable[[str, dict[str, Any]], Any],
+        call: Callable[[Host, str, dict[str, Any]], Awaitable[dict[str, Any]]],
     ) -> None:
+        self._name = name
         self._registry = registry
         self._inventory = inventory
         self._clock = clock
         self._authority = authority
         self._members = members
-        self._forward = forward
-        """Asks a primary: (command, payload) -> answer."""
+        self._call = call
+        self._keys_trouble = ""
 
     def handlers(self) -> dict[str, Any]:
         return {
             "etcd.add": self._on_add,
             "etcd.promote": self._on_promote,
             "membership.join": self._on_join,
+            KEYS: self._on_keys,
         }
+
+    # who may call --------------------------------------------------------------------------------
+
+    def admit(self, caller: str, command: str) -> None:
+        """For the RPC server: `caller` is the host its certificate names. Raises Forbidden for hosts that are
+        not, or no longer, of the cluster, and for secondaries that want the CA's keys."""
+        host = next((h for h in self._inventory.hosts() if h.name == caller), None)
+        if host is None:
+            raise Forbidden(f"{caller} is not a host of this cluster", "see: zv host list")
+        if command == KEYS and host.role is not Role.PRIMARY:
+            raise Forbidden(f"{caller} is no primary, and only primaries have the CA's keys", "see: zv host list")
 
     # tokens --------------------------------------------------------------------------------------
 
@@ -112,27 +149,82 @@ class Membership:
     # joining -------------------------------------------------------------------------------------
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
-        """On any host; a secondary has no CA key and asks a primary."""
-        if not self._authority.ca_key_pem:
-            answer = await self._forward("membership.join", request.model_dump(mode="json"))
+        """On any host; one without the CA's keys asks the primaries. Raises Unreachable or Refused where none of
+        them can sign, Forbidden for a wrong token, AlreadyExists for a taken name or address."""
+        keys = self._authority.keys()
+        if keys is None:
+            answer = await self._ask_signers("membership.join", request.model_dump(mode="json"))
             return JoinAnswer.model_validate(answer)
+        return await self._join_here(request, keys)
+
+    async def _join_here(self, request: JoinRequest, keys: CaKeys) -> JoinAnswer:
         await self._refuse_taken(request)
         await self._use_token(request.token)
         certificate = self._authority.sign(request.csr_pem.encode(), request.name, request.address)
+        for_qemu = self._authority.sign_for_qemu(request.qemu_csr_pem.encode(), request.name, request.address)
         host = await self._enter(request)
-        is_primary = host.role is Role.PRIMARY
         return JoinAnswer(
             cluster_name=self._inventory.cluster().name,
             host_json=host.model_dump_json(),
             hosts_json=tuple(h.model_dump_json() for h in await self._hosts_now()),
             ca_pem=self._authority.ca_pem,
             certificate_pem=certificate.decode(),
+            migration_ca_pem=self._authority.migration_ca_pem,
+            qemu_certificate_pem=for_qemu.decode(),
             heartbeat_key_hex=self._authority.heartbeat_key_hex,
-            ca_key_pem=self._authority.ca_key_pem if is_primary else "",
+            ca_keys=keys if host.role is Role.PRIMARY else None,
         )
 
     async def _on_join(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return (await self.join(JoinRequest.model_validate(payload))).model_dump(mode="json")
+        return (await self._join_here(JoinRequest.model_validate(payload), self._own_keys())).model_dump(
+            mode="json"
+        )
+
+    # the CA's keys -------------------------------------------------------------------------------
+
+    async def ensure_keys(self) -> bool:
+        """On a primary: have the CA's keys, from another primary if need be (a secondary that was promoted does
+        not have them). False where they cannot be had now; the cause is logged once. Ask again later."""
+        if self._authority.keys() is not None:
+            return True
+        try:
+            answer = await self._ask_signers(KEYS, {})
+            self._authority.take_keys(CaKeys.model_validate(answer))
+        except (ZugvogelError, ValueError) as error:
+            if str(error) != self._keys_trouble:
+                log.warning("the CA's keys did not come: %s", error)
+            self._keys_trouble = str(error)
+            return False
+        log.info("the CA's keys came from another primary")
+        return True
+
+    async def _on_keys(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        """For primaries only: `admit` sees to that."""
+        return self._own_keys().model_dump(mode="json")
+
+    def _own_keys(self) -> CaKeys:
+        keys = self._authority.keys()
+        if keys is None:
+            raise NoCaKeys(f"{self._name} does not have the CA's keys", "ask another primary")
+        return keys
+
+    async def _ask_signers(self, command: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """The answer of the first other primary that has the CA's keys; each is asked once."""
+        silent: list[str] = []
+        without: list[str] = []
+        for host in self._inventory.hosts():
+            if host.role is not Role.PRIMARY:
+                continue
+            if host.name == self._name:
+                without.append(host.name)
+                continue
+            try:
+                return await self._call(host, command, payload)
+            except NoCaKeys:
+                without.append(host.name)
+            except Unreachable:
+                silent.append(host.name)
+        raise _nobody_signs(silent, without)
 
     async def _hosts_now(self) -> list[Host]:
         return [Host.model_validate_json(e.value) for e in await self._registry.list("hosts/")]
@@ -200,3 +292,17 @@ class Membership:
         if promoted is not None:
             record = promoted.model_copy(update={"role": Role.PRIMARY})
             await self._registry.put(f"hosts/{promoted.name}", record.model_dump_json().encode())
+
+
+def _nobody_signs(silent: list[str], without: list[str]) -> ZugvogelError:
+    lacking = f"{', '.join(without)} {'does' if len(without) == 1 else 'do'} not have them" if without else ""
+    if silent:
+        told = "; ".join(filter(None, [f"{', '.join(silent)} cannot be reached", lacking]))
+        return Unreachable(
+            f"no primary that has the CA's keys answers: {told}",
+            f"start the agent on {' or '.join(silent)}, then try again",
+        )
+    return Refused(
+        f"no host of the cluster has the CA's keys any more: {lacking or 'there is no primary'}",
+        "put ca.key and migration-ca.key of a former primary back into /var/lib/zugvogel/pki of a primary",
+    )

@@ -160,6 +160,15 @@ async def test_delete_takes_all_of_ours_and_refuses_what_is_foreign(tmp_path: Pa
     assert not (tmp_path / "web").exists()
 
 
+@pytest.mark.parametrize("file", ["disk0", "disk12", "disk0.raw", ".tmp.host2.77.0"])
+async def test_delete_takes_the_disks_of_a_create_that_did_not_end(tmp_path: Path, file: str) -> None:
+    folders = (await opened(tmp_path)).folders
+    await folders.create(WEB.model_copy(update={"disks": ()}))
+    (tmp_path / "web" / file).touch()
+    await folders.delete("web")
+    assert not (tmp_path / "web").exists()
+
+
 async def test_a_folder_left_by_a_cut_create_is_taken_and_keeps_its_leases(tmp_path: Path) -> None:
     folders = (await opened(tmp_path)).folders
     (tmp_path / "web").mkdir()
@@ -177,7 +186,32 @@ async def test_a_seed_carries_the_user_data(tmp_path: Path) -> None:
     seed = (tmp_path / "web/seed.iso").read_bytes()
     assert seed[32808:32840].strip() == b"cidata"  # volume id of the primary descriptor, ECMA-119 8.4.7
     assert b"#cloud-config\nhostname: web\n" in seed
-    assert b"instance-id: 7f2c9a52-64a4-4d6c-9a57-0e6f5f1b8a11\nlocal-hostname: web\n" in seed
+    assert b'{"instance-id": "7f2c9a52-64a4-4d6c-9a57-0e6f5f1b8a11", "local-hostname": "web"}\n' in seed
+
+
+@pytest.mark.parametrize("name", ["null", "1e3", "web_1.x"])
+async def test_a_seed_names_the_host_as_text_and_takes_any_file_name(tmp_path: Path, name: str) -> None:
+    folders = (await opened(tmp_path)).folders
+    await folders.create(WEB.model_copy(update={"name": name}))
+    user_data = tmp_path / "my 'user' data=$(id);#.sh"
+    user_data.write_text("#!/bin/sh\ntrue\n")
+    seed = folders.path(name, await folders.make_seed(name, user_data))
+    assert tool("isoinfo", "-J", "-i", seed, "-x", "/user-data") == user_data.read_text()
+    meta = json.loads(tool("isoinfo", "-J", "-i", seed, "-x", "/meta-data"))
+    assert meta["local-hostname"] == name.replace(".", "-").replace("_", "-")
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "packages: [curl]\n", "\n#cloud-config\n"])
+async def test_user_data_that_cloud_init_would_pass_over_is_refused(tmp_path: Path, text: str) -> None:
+    folders = (await opened(tmp_path)).folders
+    await folders.create(WEB)
+    user_data = tmp_path / "user-data"
+    user_data.write_text(text)
+    with pytest.raises(InvalidInput, match="cloud-init"):
+        await folders.make_seed("web", user_data)
+    with pytest.raises(NotFound, match="no cloud-init file"):
+        await folders.make_seed("web", tmp_path / "none")
+    assert names_in(tmp_path / "web") == ["vm.toml"]
 
 
 @pytest.fixture

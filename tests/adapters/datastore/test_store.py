@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,24 @@ async def test_probes_are_seen_by_nonce_and_cleared(tmp_path: Path) -> None:
     await one.clear_probes(path, "n1")
     assert await one.read_probes(path, "n1") == set()
     assert await one.read_probes(path, "n2") == {"host2"}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
+async def test_a_user_of_qemu_with_another_number_is_refused_and_reported(tmp_path: Path) -> None:
+    one, two = FileDatastores("host1", 997, 997), FileDatastores("host2", 998, 997)
+    path, datastore = str(tmp_path), datastore_at(tmp_path)
+    await one.write_probe(path, "n1", "host1")
+    assert await one.read_probes(path, "n1") == {"host1"}
+    await two.write_probe(path, "n1", "host2")
+    with pytest.raises(Refused, match="uid 997 and gid 997 on host1 but uid 998 and gid 997 on host2"):
+        await one.read_probes(path, "n1")
+    await one.initialise(datastore)
+    assert (await one.open(datastore).report()).is_usable
+    report = await two.open(datastore).report()
+    assert not report.is_usable
+    assert report.why == (
+        "the user of QEMU has uid 998 and gid 997 on host2, but disks on store belong to uid 997 and gid 997"
+    )
 
 
 async def test_the_report_says_what_is_wrong(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Client and server against each other, over real TLS on loopback."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from cryptography.x509.oid import NameOID
 from zugvogel import errors
 from zugvogel.adapters.peers.rpc_client import HttpPeers
 from zugvogel.adapters.peers.rpc_server import RunningServer, client_context, rpc_app, serve, server_context
+from zugvogel.adapters.pki import Pki
+from zugvogel.bootstrap.cluster_init import init_cluster
 from zugvogel.domain.host import Host, Ports, Role
 
 
@@ -84,6 +87,10 @@ async def hang(_payload: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def anybody(_caller: str, _command: str) -> None:
+    return
+
+
 HANDLERS = {"echo": echo, "fail": fail, "crash": crash, "hang": hang}
 
 
@@ -98,7 +105,9 @@ def ca(tmp_path: Path) -> Ca:
 
 @pytest.fixture
 async def server(ca: Ca) -> AsyncIterator[RunningServer]:
-    running = await serve(rpc_app(HANDLERS), "127.0.0.1", 0, server_context(*ca.issue("h1"), is_mutual=True))
+    running = await serve(
+        rpc_app(HANDLERS, anybody), "127.0.0.1", 0, server_context(*ca.issue("h1"), is_mutual=True)
+    )
     yield running
     await running.stop()
 
@@ -164,13 +173,13 @@ async def test_nobody_listening_is_unreachable(peers: HttpPeers) -> None:
 
 async def test_a_stopped_and_restarted_server_is_reached_again(ca: Ca, peers: HttpPeers) -> None:
     context = server_context(*ca.issue("h1"), is_mutual=True)
-    first = await serve(rpc_app(HANDLERS), "127.0.0.1", 0, context)
+    first = await serve(rpc_app(HANDLERS, anybody), "127.0.0.1", 0, context)
     to = host(first.port)
     await peers.call(to, "echo", {})
     await first.stop()
     with pytest.raises(errors.Unreachable):
         await peers.call(to, "echo", {})
-    second = await serve(rpc_app(HANDLERS), "127.0.0.1", to.ports.rpc, context)
+    second = await serve(rpc_app(HANDLERS, anybody), "127.0.0.1", to.ports.rpc, context)
     assert await peers.call(to, "echo", {}) == {"echo": {}}
     await second.stop()
 
@@ -205,4 +214,79 @@ async def test_bodies_that_are_no_json_object_are_refused(server: RunningServer,
 
 async def test_a_taken_port_is_told_plainly(server: RunningServer) -> None:
     with pytest.raises(errors.ZugvogelError, match=f"port {server.port}: Address already in use"):
-        await serve(rpc_app({}), "127.0.0.1", server.port, None)
+        await serve(rpc_app({}, anybody), "127.0.0.1", server.port, None)
+
+
+class Members:
+    """The hosts that may call; `asked` are the questions."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+        self.asked: list[tuple[str, str]] = []
+
+    def admit(self, caller: str, command: str) -> None:
+        self.asked.append((caller, command))
+        if caller not in self.names:
+            raise errors.Forbidden(f"{caller} is not a host of this cluster")
+
+
+@contextlib.asynccontextmanager
+async def guarded(ca: Ca, members: Members) -> AsyncIterator[RunningServer]:
+    context = server_context(*ca.issue("h1"), is_mutual=True)
+    running = await serve(rpc_app(HANDLERS, members.admit), "127.0.0.1", 0, context)
+    yield running
+    await running.stop()
+
+
+async def test_a_removed_host_is_refused_even_on_the_connection_it_has(ca: Ca, peers: HttpPeers) -> None:
+    members = Members("h1", "h2")
+    async with guarded(ca, members) as server:
+        await peers.call(host(server.port), "echo", {})
+        connections = set(server._server.server_state.connections)
+        members.names.remove("h2")
+        with pytest.raises(errors.Forbidden, match="h2 is not a host"):
+            await peers.call(host(server.port), "echo", {})
+        assert set(server._server.server_state.connections) == connections
+    assert members.asked == [("h2", "echo")] * 2
+
+
+async def test_who_calls_is_what_the_certificate_says_not_what_the_request_says(ca: Ca) -> None:
+    stranger = HttpPeers("h2", client_context(*ca.issue("stranger")))
+    async with guarded(ca, Members("h1", "h2")) as server:
+        with pytest.raises(errors.Forbidden, match="stranger is not a host"):
+            await stranger.call(host(server.port), "echo", {"caller": "h2", "zugvogel.caller": "h2"})
+        await stranger.close()
+
+
+async def test_without_a_certificate_nobody_calls_even_where_tls_lets_them_in(ca: Ca) -> None:
+    context = server_context(*ca.issue("h1"), is_mutual=False)
+    members = Members("h1", "h2", "")
+    running = await serve(rpc_app(HANDLERS, members.admit), "127.0.0.1", 0, context)
+    peers = HttpPeers("h2", client_context(*ca.issue("h2")))
+    with pytest.raises(errors.Forbidden, match="names no host"):
+        await peers.call(host(running.port), "echo", {})
+    await peers.close()
+    await running.stop()
+    assert members.asked == []
+
+
+async def test_a_certificate_of_qemu_does_not_open_rpc(tmp_path: Path) -> None:
+    keys = founded(tmp_path)
+    ca = str(keys.ca_certificate)
+    own = str(keys.host_certificate), str(keys.host_key), ca
+    qemus = str(keys.qemu_certificate), str(keys.qemu_key), ca
+    running = await serve(rpc_app(HANDLERS, anybody), "127.0.0.1", 0, server_context(*own, is_mutual=True))
+    peers = HttpPeers("h1", client_context(*own))
+    assert await peers.call(host(running.port), "echo", {}) == {"echo": {}}
+    intruder = HttpPeers("h1", client_context(*qemus))
+    with pytest.raises(errors.Unreachable):
+        await intruder.call(host(running.port), "echo", {})
+    for client in (peers, intruder):
+        await client.close()
+    await running.stop()
+
+
+def founded(root: Path) -> Pki:
+    """Keys as `zv cluster init` writes them."""
+    init_cluster(root / "etc", root / "var", cluster="birds", name="h1", address="127.0.0.1")
+    return Pki(root / "var/pki")

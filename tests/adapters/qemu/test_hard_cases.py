@@ -46,18 +46,19 @@ async def test_a_disk_in_a_folder_with_commas_and_quotes_opens(root: Path, spawn
     assert list((root / "b/run").iterdir()) == []
 
 
-async def test_a_machine_migrates_with_the_clusters_certificates(root: Path, spawn: Spawn) -> None:
-    ca, ca_key = pki.new_ca("test")
+@pytest.mark.parametrize("name", ["192.0.2.12", "host2"])
+async def test_a_machine_migrates_with_the_clusters_certificates(root: Path, spawn: Spawn, name: str) -> None:
+    ca, ca_key = pki.new_migration_ca("test")
     request, key = pki.new_request("host2")
     keys = Pki(root / "state/pki")
     keys.directory.mkdir(parents=True)
-    pki.write_secret(keys.ca_certificate, ca)
-    pki.write_secret(keys.host_certificate, pki.sign(request, "host2", "192.0.2.12", ca, ca_key))
-    pki.write_secret(keys.host_key, key)
+    pki.write_secret(keys.migration_ca_certificate, ca)
+    pki.write_secret(keys.qemu_certificate, pki.sign_for_qemu(request, "host2", "192.0.2.12", ca, ca_key))
+    pki.write_secret(keys.qemu_key, key)
     keys.provide_qemu(NOBODY, NOBODY)
     await assert_moves(
         await running_pair(root, spawn, keys.qemu_directory),
-        source={"tls-creds": "tls-client0", "tls-hostname": "192.0.2.12"},
+        source={"tls-creds": "tls-client0", "tls-hostname": name},
         target={"tls-creds": "tls-server0"},
     )
 

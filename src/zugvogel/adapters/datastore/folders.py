@@ -19,7 +19,7 @@ from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import AlreadyExists, InvalidInput, NotFound, Refused
 
 _OURS = re.compile(
-    r"vm\.toml|lease\.\d+|\.tmp\..*|memory\..*|disk\d*\.(raw|qcow2)|kernel|initrd|seed\.iso|[A-Za-z0-9._-]+\.json|word.*"
+    r"vm\.toml|lease\.\d+|\.tmp\..*|memory\..*|disk\d*(\.(raw|qcow2))?|kernel|initrd|seed\.iso|[A-Za-z0-9._-]+\.json|word.*"
 )
 _KEPT_FROM_CUT = re.compile(r"lease\.\d+|\.tmp\..*")
 _NO_NOTE = re.compile(r"vm\.toml|lease\..*|.*\.(raw|qcow2|iso)|memory\..*")

@@ -14,6 +14,11 @@ from zugvogel.errors import InvalidInput, NotFound, Refused, StorageError
 
 _PARTS = {"disk.qcow2": "disk", "disk.raw": "disk", "kernel": "kernel", "initrd": "initrd", "append": "append"}
 _IMPORT_S = 6 * 3600
+_USER_DATA = (
+    b"#cloud-config", b"#!", b"#include", b"#cloud-boothook", b"#part-handler", b"## template:",
+    b"Content-Type:", b"MIME-Version:", b"From ", b"\x1f\x8b",
+)  # fmt: skip
+"""How user-data begins (cloud-init, "User data formats"); the last is gzip of any of them."""
 
 
 def create_disk(path: Path, format: str, size_bytes: int) -> None:
@@ -56,12 +61,20 @@ def import_image(image: Path, path: Path, size_bytes: int) -> tuple[str, int]:
 
 
 def make_seed(path: Path, user_data: Path, instance_id: str, host_name: str) -> None:
-    """A NoCloud seed image (volume label ``cidata``) at `path`."""
+    """A NoCloud seed image (volume label ``cidata``) at `path`. Raises `InvalidInput` for what cloud-init would
+    pass over without a word."""
     if not user_data.is_file():
         raise NotFound(f"there is no cloud-init file {user_data} on this host", "give the path of a file")
+    with user_data.open("rb") as file:
+        if not file.read(64).startswith(_USER_DATA):
+            raise InvalidInput(
+                f"{user_data} is no user-data: its first line says nothing that cloud-init knows",
+                "begin it with the line #cloud-config (or #! for a script)",
+            )
     with tempfile.TemporaryDirectory(prefix="zugvogel-seed-") as folder:
         shutil.copyfile(user_data, Path(folder, "user-data"))
-        Path(folder, "meta-data").write_text(f"instance-id: {instance_id}\nlocal-hostname: {host_name}\n")
+        meta = {"instance-id": instance_id, "local-hostname": host_name}  # JSON is YAML, with every name a text
+        Path(folder, "meta-data").write_text(json.dumps(meta) + "\n")
         parts = [str(Path(folder, name)) for name in ("user-data", "meta-data")]
         _run(["genisoimage", "-quiet", "-output", str(path), "-volid", "cidata", "-joliet", "-rock", *parts])
 

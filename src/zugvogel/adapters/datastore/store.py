@@ -16,6 +16,8 @@ from zugvogel.domain.host import DatastoreReport
 from zugvogel.errors import Refused, ZugvogelError
 
 _GRAIN_BYTES = 64 * 1024**2
+_OWNER = "disk-owner"
+"""An empty file of the user to whom disks on this datastore belong."""
 
 
 class FileMountedDatastore:
@@ -24,6 +26,7 @@ class FileMountedDatastore:
 
     def __init__(self, datastore: Datastore, host: str, uid: int, gid: int, deadline_s: float) -> None:
         self._datastore = datastore
+        self._host, self._user = host, (uid, gid)
         name = f"datastore {datastore.name}"
         root = Path(datastore.path)
         self._deadlines = Deadlines(name, deadline_s=deadline_s)
@@ -63,12 +66,27 @@ class FileMountedDatastore:
     def _look(self) -> DatastoreReport:
         self._check()
         space = os.statvfs(self._datastore.path)
+        why = self._other_user()
         return DatastoreReport(
             name=self._datastore.name,
-            is_usable=True,
+            is_usable=not why,
+            why=why,
             fs_type=mounts.recognise(self._datastore.path).fs_type,
             free_bytes=_grained(space.f_bavail * space.f_frsize),
             total_bytes=_grained(space.f_blocks * space.f_frsize),
+        )
+
+    def _other_user(self) -> str:
+        """Why QEMU could not open the disks here: they belong to another number than that of its user."""
+        try:
+            owner = _user_of(layout.own(self._datastore.path) / _OWNER)
+        except FileNotFoundError:
+            return ""
+        if owner == self._user:
+            return ""
+        return (
+            f"the user of QEMU has {_told(self._user)} on {self._host}, but disks on {self._datastore.name} "
+            f"belong to {_told(owner)}"
         )
 
     def _check(self) -> None:
@@ -93,19 +111,36 @@ class FileDatastores:
         def write() -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             layout.replace_durably(file, b"", self._host)
+            os.chown(file, self._uid, self._gid)
             layout.fsync_folder(Path(path))
 
         await self._at(path).run("writing a probe", write)
 
     async def read_probes(self, path: str, nonce: str) -> set[str]:
+        """Raises `Refused` where QEMU's user has other numbers on another host: disks are owned by number, and
+        each probe belongs to the user of the host that wrote it."""
         prefix = f"{layout.checked_file(nonce)}."
 
         def read() -> set[str]:
+            found = {}
             with contextlib.suppress(FileNotFoundError):
-                return {n.removeprefix(prefix) for n in layout.names_in(_probes(path)) if n.startswith(prefix)}
-            return set()
+                for name in layout.names_in(_probes(path)):
+                    if name.startswith(prefix):
+                        found[name.removeprefix(prefix)] = _user_of(_probes(path) / name)
+            for host, user in sorted(found.items()):
+                self._refuse_other_user(host, user)
+            return set(found)
 
         return await self._at(path).run("reading the probes", read)
+
+    def _refuse_other_user(self, host: str, user: tuple[int, int]) -> None:
+        mine = (self._uid, self._gid)
+        if user != mine:
+            raise Refused(
+                f"the user of QEMU has {_told(mine)} on {self._host} but {_told(user)} on {host}, and disks are "
+                f"owned by number",
+                "give it one uid and gid on all hosts (usermod -u, groupmod -g), then restart the agents",
+            )
 
     async def clear_probes(self, path: str, nonce: str) -> None:
         prefix = f"{layout.checked_file(nonce)}."
@@ -145,6 +180,10 @@ class FileDatastores:
         with layout.temporary(folder, self._host) as temp, contextlib.suppress(FileExistsError):
             layout.write_durably(temp, f"{datastore.id}\n".encode(), 0o644)
             os.link(temp, folder / "id")  # never over another cluster's
+        with layout.temporary(folder, self._host) as temp, contextlib.suppress(FileExistsError):
+            layout.write_durably(temp, b"", 0o644)
+            os.chown(temp, self._uid, self._gid)
+            os.link(temp, folder / _OWNER)
         layout.fsync_folder(folder)
         layout.fsync_folder(folder.parent)
         found = (folder / "id").read_text().strip()
@@ -153,6 +192,15 @@ class FileDatastores:
                 f"{datastore.path} belongs to another cluster or was added before (id {found})",
                 f"if no other cluster uses it, remove {folder / 'id'} and try again",
             )
+
+
+def _user_of(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_uid, facts.st_gid
+
+
+def _told(user: tuple[int, int]) -> str:
+    return f"uid {user[0]} and gid {user[1]}"
 
 
 def _probes(path: str) -> Path:

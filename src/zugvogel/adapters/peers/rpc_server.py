@@ -1,11 +1,13 @@
 """The HTTPS servers of an agent: the RPC app and how any ASGI app is served.
 
-Who may call is settled by TLS before a byte of the request is read: the RPC server takes certificates of the
-cluster CA only. So the app itself is as small as it can be: a call costs well below 3 ms.
+Who calls is settled by TLS before a byte of the request is read: the RPC server takes certificates of the
+cluster CA only. Whether that host may is asked at every request, since a host that was removed from the cluster
+still has its certificate, and maybe a connection. The app is as small as it can be: a call costs well below 3 ms.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -16,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from zugvogel.errors import InvalidInput, NotFound, Unreachable, ZugvogelError
+from zugvogel.errors import Forbidden, InvalidInput, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.peers import Handler
 
 log = logging.getLogger(__name__)
@@ -26,13 +28,18 @@ AsgiApp = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 
+Admit = Callable[[str, str], None]
+"""(caller's host name, command); raises Forbidden where that host may not call it."""
+
 MAX_BODY_BYTES = 8 * 1024**2
 KEPT_S = 300
 _PREFIX = "/rpc/"
+_CALLER = "zugvogel.caller"
 
 
-def rpc_app(handlers: Mapping[str, Handler]) -> AsgiApp:
-    """``POST /rpc/<command>``. `handlers` is read at each call, so commands may be added later."""
+def rpc_app(handlers: Mapping[str, Handler], admit: Admit) -> AsgiApp:
+    """``POST /rpc/<command>``. `handlers` is read at each call, so commands may be added later. `admit` is asked
+    at each call, before the request's body is read."""
 
     async def app(
         scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -41,7 +48,9 @@ def rpc_app(handlers: Mapping[str, Handler]) -> AsgiApp:
             return
         status, body = 200, {}
         try:
-            handler, payload = _find(handlers, scope), await _read(receive)
+            command = _command(scope)
+            admit(_caller(scope), command)
+            handler, payload = _find(handlers, command, scope), await _read(receive)
             body = await handler(payload)
             encoded = json.dumps(body, separators=(",", ":")).encode()
         except ZugvogelError as error:
@@ -57,15 +66,32 @@ def rpc_app(handlers: Mapping[str, Handler]) -> AsgiApp:
     return app
 
 
-def _find(handlers: Mapping[str, Handler], scope: Message) -> Handler:
+def _command(scope: Message) -> str:
     path = str(scope["path"])
-    handler = handlers.get(path.removeprefix(_PREFIX)) if path.startswith(_PREFIX) else None
-    if handler is None or scope["method"] != "POST":
-        raise NotFound(
-            f"there is no RPC command {scope['method']} {path}",
-            "check that the same version of the agent runs on all hosts",
-        )
+    if scope["method"] != "POST" or not path.startswith(_PREFIX):
+        raise _unknown(scope)
+    return path.removeprefix(_PREFIX)
+
+
+def _find(handlers: Mapping[str, Handler], command: str, scope: Message) -> Handler:
+    handler = handlers.get(command)
+    if handler is None:
+        raise _unknown(scope)
     return handler
+
+
+def _unknown(scope: Message) -> NotFound:
+    return NotFound(
+        f"there is no RPC command {scope['method']} {scope['path']}",
+        "check that the same version of the agent runs on all hosts",
+    )
+
+
+def _caller(scope: Message) -> str:
+    name = scope.get("state", {}).get(_CALLER, "")
+    if not name:
+        raise Forbidden("the caller's certificate names no host", "RPC is for agents; users have the API")
+    return str(name)
 
 
 async def _read(receive: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
@@ -90,6 +116,27 @@ async def _read(receive: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
 
 def _error(error: ZugvogelError) -> bytes:
     return json.dumps({"error": {"code": error.code, "cause": error.cause, "next_step": error.next_step}}).encode()
+
+
+def _knowing_callers(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol, which by itself keeps the client's certificate from the app: the certificate's
+    common name goes into the state of each request of the connection."""
+
+    class Protocol(protocol):  # type: ignore[valid-type,misc]
+        app_state: dict[str, Any]
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.app_state = {**self.app_state, _CALLER: _common_name(transport)}
+
+    return Protocol
+
+
+def _common_name(transport: asyncio.BaseTransport) -> str:
+    """Of the client's certificate, which TLS has verified; empty where it showed none."""
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return str(names[0]) if len(names) == 1 else ""
 
 
 class RunningServer:
@@ -125,6 +172,7 @@ async def serve(app: Any, address: str, port: int, ssl_context: ssl.SSLContext |
     )
     config.load()
     config.ssl = ssl_context
+    config.http_protocol_class = _knowing_callers(config.http_protocol_class)
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     listener = _listen(address, port)

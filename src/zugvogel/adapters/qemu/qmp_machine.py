@@ -110,6 +110,7 @@ class QmpMachine:
             finally:
                 pump.cancel()
             await self._hang_up()
+            await asyncio.sleep(0.1)  # mostly it is the process that ended
             if self.is_alive:
                 await self._connect_again()
 

@@ -98,7 +98,7 @@ class IncomingMigrations:
 
     def reserved(self) -> tuple[int, int]:
         """(bytes, cpus) promised to vms that are on their way here."""
-        waiting = [s for s in self.sessions.values() if s.phase is TargetPhase.PREPARED]
+        waiting = [s for s in self.sessions.values() if s.phase in {TargetPhase.PREPARED, TargetPhase.RUNNING}]
         memory = sum(s.definition.memory_bytes + MEMORY_OVERHEAD_BYTES for s in waiting)
         return memory, sum(s.definition.cpus for s in waiting)
 
@@ -112,6 +112,7 @@ class IncomingMigrations:
     async def prepare(self, request: IncomingRequest) -> IncomingReady:
         """Reserve, spawn, listen. On failure nothing is left of it."""
         name = request.vm.name
+        await self._vms.room_known()
         if self._vms.is_in_care(name):
             raise Refused(f"{self._vms.host} still has something of {name}", f"see: zv vm show {name}")
         for other in self.sessions.values():

@@ -205,9 +205,10 @@ class LiveMigrations:
         return report
 
     def _tell(self, report: MigrationReport, record: SourceRecord) -> None:
+        figures = f"in {report.total_s:.2f} s, down for {report.downtime_ms:.0f} ms"
+        how = f"({report.why})" if report.why else figures
         told = {
-            "moved": f"{report.vm} moved from {report.source} to {report.target} in {report.total_s:.2f} s, "
-            f"down for {report.downtime_ms:.0f} ms",
+            "moved": f"{report.vm} moved from {report.source} to {report.target} {how}",
             "stayed": f"{report.vm} stayed on {report.source}: {report.why}",
             "died": f"{report.vm} ended while it was moved from {report.source} to {report.target}: {report.why}",
         }[report.result]

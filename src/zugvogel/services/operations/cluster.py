@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from typing import Any
 
-from zugvogel.core import cpu
+from zugvogel.core import cpu, lease_rules
 from zugvogel.domain.cluster import Access, Cluster, Token
-from zugvogel.domain.host import Host, HostFacts, HostStatus
+from zugvogel.domain.host import Host, HostFacts, HostStatus, Verdict
 from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
 from zugvogel.domain.settings import SETTINGS
-from zugvogel.domain.task import Event, Task
-from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable
+from zugvogel.domain.task import Event, Severity, Task
+from zugvogel.domain.vm import VmRecord, VmState
+from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.backend import BaselineStatus, SettingValue
+from zugvogel.services.inventory import Observation
 from zugvogel.services.membership import Membership
 from zugvogel.services.operations.world import World
+from zugvogel.services.tasks import TaskContext
+
+log = logging.getLogger(__name__)
 
 
 class ClusterOperations:
@@ -120,12 +126,70 @@ class ClusterOperations:
     async def remove_host(self, name: str) -> None:
         status = await self._w.status_of(name)
         if name == self._w.me or status.verdict.value in {"live", "partitioned", "isolated", "storage-lost"}:
-            raise Refused(f"{name} is {status.verdict}", "stop its agent first (systemctl stop zugvogel-agent)")
+            raise Refused(f"{name} is {status.verdict}", "stop its agent first (systemctl stop zugvogel)")
         holds = [v.definition.name for v in self._w.inventory.vms() if v.host == name and v.observed == "running"]
         if holds:
-            raise Refused(f"{name} still holds {', '.join(holds)}", "start them elsewhere first")
+            raise Refused(
+                f"{name} still holds {', '.join(holds)}",
+                f"stop them, or if it is gone for good: zv host confirm-dead {name}",
+            )
         await self._membership.remove_host(name)
         self._w.events.emit("host.removed", name, f"{name} was removed from the cluster")
+
+    async def confirm_dead(self, name: str) -> Task:
+        """Somebody vouches that `name` runs nothing any more: its vms are released, to be started elsewhere.
+        Refused unless its heartbeats and its beats have both stopped. Report: ``{"released": [vm],
+        "left": {vm: why}}``."""
+        await self._failed_beside(name)
+
+        async def work(ctx: TaskContext) -> dict[str, Any]:
+            dead = await self._failed_beside(name)
+            released: list[str] = []
+            left: dict[str, str] = {}
+            for record in self._w.inventory.vms():
+                vm = record.definition.name
+                ctx.progress("leases", f"looking at {vm}")
+                try:
+                    if await self._release_confirmed(record, name, dead):
+                        released.append(vm)
+                except ZugvogelError as error:
+                    left[vm] = error.cause
+            told = f"{name} was confirmed dead; released: {', '.join(released) or 'no vm'}"
+            evidence = {"released": released, "left": left}
+            self._w.events.emit(
+                "host.confirmed-dead", name, told, severity=Severity.WARNING, evidence=evidence, task=ctx.id
+            )
+            return evidence
+
+        return self._w.tasks.start("host.confirm-dead", name, work)
+
+    async def _failed_beside(self, name: str) -> frozenset[str]:
+        """`name` and all other hosts judged failed. Refused where `name` shows a sign of life."""
+        status = await self._w.status_of(name)
+        if name == self._w.me or status.verdict is not Verdict.FAILED:
+            raise Refused(
+                f"{name} is {status.verdict}, so it may run vms: {status.why}",
+                "cut its power first, and wait until zv host list shows it as failed",
+            )
+        return frozenset(s.host.name for s in await self._w.statuses() if s.verdict is Verdict.FAILED)
+
+    async def _release_confirmed(self, record: VmRecord, host: str, dead: frozenset[str]) -> bool:
+        """False: `host` has no part in this vm."""
+        vm, leases = record.definition.name, self._w.mounted(record.datastore).leases
+        why = f"{host} was confirmed dead; what it had not written to its disks is lost"
+        claim = lease_rules.release_confirmed_dead(
+            await leases.read(vm), vm, host, dead, why=why, at=self._w.clock.now_iso()
+        )
+        if claim is None:
+            return False
+        await leases.claim(claim)
+        self._w.inventory.observe(
+            Observation(vm=vm, observed=VmState.FAILED, host=host, epoch=claim.epoch, why=why)
+        )
+        self._w.events.emit(
+            "vm.failed", vm, f"{vm}: {why}", severity=Severity.ERROR, evidence={"epoch": claim.epoch}
+        )
+        return True
 
     async def new_join_token(self) -> str:
         return await self._membership.new_join_token()
@@ -152,21 +216,30 @@ class ClusterOperations:
 
     async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
         """From the owner while it runs, from the registry otherwise."""
+        payload = {"id": task_id, "since": since, "wait_s": wait_s}
+        if owner := self._w.task_owners.get(task_id):
+            try:
+                return await self._task_of(owner, payload)
+            except (NotFound, Unreachable) as error:  # the owner is gone: the registry may know how it ended
+                log.info("%s does not tell of task %s: %s", owner, task_id, error)
         known = await self._w.tasks.get(task_id)
         if known.owner == self._w.me:
             return await self._w.tasks.wait(task_id, since, wait_s)
         if known.state.is_final:
             return known
-        payload = {"id": task_id, "since": since, "wait_s": wait_s}
-        return Task.model_validate(await self._w.on(known.owner, "task.get", payload, timeout_s=wait_s + 10))
+        return await self._task_of(known.owner, payload)
+
+    async def _task_of(self, owner: str, payload: dict[str, Any]) -> Task:
+        answer = await self._w.on(owner, "task.get", payload, timeout_s=payload["wait_s"] + 10)
+        return Task.model_validate(answer)
 
     async def _on_task(self, payload: dict[str, Any]) -> dict[str, Any]:
         task = await self._w.tasks.wait(str(payload["id"]), int(payload["since"]), float(payload["wait_s"]))
         return task.model_dump(mode="json")
 
     async def cancel_task(self, task_id: str) -> Task:
-        known = await self._w.tasks.get(task_id)
-        return Task.model_validate(await self._w.on(known.owner, "task.cancel", {"id": task_id}))
+        owner = self._w.task_owners.get(task_id) or (await self._w.tasks.get(task_id)).owner
+        return Task.model_validate(await self._w.on(owner, "task.cancel", {"id": task_id}))
 
     async def _on_cancel(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._w.tasks.cancel(str(payload["id"])).model_dump(mode="json")

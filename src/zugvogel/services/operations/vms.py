@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,9 +17,22 @@ from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.requests import ChangeVm, CreateVm, NewDisk, RegisterVm, StartVm, StopVm
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import Boot, Disk, Nic, VmDefinition, VmRecord, VmState, VmView
-from zugvogel.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Refused
+from zugvogel.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    ProcedureFailed,
+    Refused,
+    Unreachable,
+    ZugvogelError,
+)
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.operations.deletion import Deletion
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
+
+log = logging.getLogger(__name__)
 
 
 class MacOwner(Model):
@@ -35,6 +49,7 @@ class VmOperations:
     def __init__(self, world: World, baseline: Callable[[], Awaitable[str]]) -> None:
         self._w = world
         self._baseline = baseline
+        self._deletion = Deletion(world)
         world.handlers.update(
             {
                 "vm.start": self._on_start,
@@ -170,11 +185,25 @@ class VmOperations:
             definition = await self._fill(ctx, definition, request, images, datastore)
             await store.folders.write(definition)
             await self._enter(definition, datastore)
+        except Unreachable as error:
+            raise ProcedureFailed(
+                f"the folder of {request.name} is on {datastore}, but whether the cluster knows it is not known: "
+                f"{error.cause}",
+                f"look with: zv vm show {request.name}; if it is unknown: zv vm register {request.name}",
+            ) from error
         except BaseException:
-            await store.folders.delete(request.name)
+            await self._take_back(store, request.name)
             raise
         self._w.events.emit("vm.created", request.name, f"{request.name} was created on {datastore}", task=ctx.id)
         return {"name": request.name, "datastore": datastore}
+
+    @staticmethod
+    async def _take_back(store: MountedDatastore, name: str) -> None:
+        """After a failed create; what cannot be removed is left, since the first error is the one to tell."""
+        try:
+            await store.folders.delete(name)
+        except ZugvogelError as error:
+            log.warning("%s: its unfinished folder stays: %s", name, error)
 
     async def _cpu_model(self, wanted: str) -> str:
         """A model's name; empty or "baseline": the cluster's baseline now."""
@@ -297,20 +326,24 @@ class VmOperations:
         )
         return await self.vm(name)
 
-    async def _refuse_if_held(self, record: VmRecord) -> None:
+    async def _refuse_if_held(self, record: VmRecord, *, is_left_here_allowed: bool = False) -> None:
+        """`is_left_here_allowed`: a lease of this host without a QEMU is no obstacle (a delete was cut off)."""
         name = record.definition.name
         lease = await self._w.mounted(record.datastore).leases.read(name)
         if lease is not None and lease.state is not LeaseState.RELEASED:
             host = lease.holder.host if lease.holder else "a host"
+            is_left_here = host == self._w.me and not lease.heir and not self._w.vms.is_in_care(name)
+            if is_left_here and is_left_here_allowed:
+                return
             raise Refused(f"{name} is {lease.state} on {host}", f"stop it first: zv vm stop {name}")
 
     async def delete_vm(self, name: str) -> Task:
         record = self._w.inventory.vm(name)
-        await self._refuse_if_held(record)
+        await self._refuse_if_held(record, is_left_here_allowed=True)
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("delete", f"removing the folder of {name}")
-            await self._w.mounted(record.datastore).folders.delete(name)
+            await self._deletion.delete(self._w.mounted(record.datastore), name)
             await self._forget(record)
             self._w.events.emit("vm.deleted", name, f"{name} and its disks were deleted", task=ctx.id)
             return {"name": name}
@@ -369,6 +402,7 @@ class VmOperations:
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("start", f"starting {name} on {self._w.me} ({why})")
+            self._deletion.refuse_start(name)  # no await between this and `start` marking it as in care
             guest = await self._w.vms.start(name)
             return {"vm": name, "host": self._w.me, "epoch": guest.epoch, "why": why}
 

@@ -17,10 +17,13 @@ from zugvogel.services.inventory import Inventory
 from zugvogel.services.local_vms import LocalVms
 from zugvogel.services.tasks import TaskBoard
 
+FORWARDED_KEPT = 1000
+
 
 @dataclass(slots=True)
 class World:
-    """`handlers` are the RPC commands of this host; calling one locally needs no socket."""
+    """`handlers` are the RPC commands of this host; calling one locally needs no socket. `task_owners`: task id ->
+    the host that does it, of the newest tasks that were begun elsewhere through this host."""
 
     me: str
     registry: Registry
@@ -34,6 +37,7 @@ class World:
     mounted: Callable[[str], MountedDatastore]
     statuses: Callable[[], Awaitable[list[HostStatus]]]
     handlers: dict[str, Handler] = field(default_factory=dict)
+    task_owners: dict[str, str] = field(default_factory=dict)
 
     async def on(
         self, host: str, command: str, payload: dict[str, Any], *, timeout_s: float = 15.0
@@ -41,7 +45,17 @@ class World:
         """Run `command` on `host`, here or there."""
         if host == self.me:
             return await self.handlers[command](payload)
-        return await self.peers.call(self.inventory.host(host), command, payload, timeout_s=timeout_s)
+        answer = await self.peers.call(self.inventory.host(host), command, payload, timeout_s=timeout_s)
+        self._remember_task(answer)
+        return answer
+
+    def _remember_task(self, answer: dict[str, Any]) -> None:
+        """The registry's copy of a new task comes later, or never while there is no majority."""
+        task_id, owner = answer.get("id"), answer.get("owner")
+        if isinstance(task_id, str) and isinstance(owner, str):
+            self.task_owners[task_id] = owner
+            while len(self.task_owners) > FORWARDED_KEPT:
+                del self.task_owners[next(iter(self.task_owners))]
 
     async def status_of(self, name: str) -> HostStatus:
         for status in await self.statuses():

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.core.facts import definition
+from tests.services.operations.cluster_of_two import ClusterOfTwo
+from zugvogel.core import lease_rules
+from zugvogel.domain.lease import LeaseState
+from zugvogel.domain.requests import CreateVm, NewDisk
+from zugvogel.domain.task import TaskState
+from zugvogel.errors import LeaseTaken, NotFound, Refused
+
+MIB = 1024**2
+WISH = CreateVm(name="web1", memory_bytes=64 * MIB, cpus=1, networks=(), disks=(NewDisk(size_bytes=MIB),))
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> ClusterOfTwo:
+    found = ClusterOfTwo(tmp_path)
+    await found.begin()
+    return found
+
+
+async def test_a_create_that_fails_after_its_disk_tells_why_and_leaves_nothing(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    wrong = cluster.path / "user-data"
+    wrong.write_text("hello")
+    wish = WISH.model_copy(update={"cloud_init": str(wrong)})
+    task = await node.end_of(await node.operations.create_vm(wish))
+    assert task.error is not None
+    assert "no user-data" in task.error.cause
+    assert not (cluster.path / "web1").exists()
+
+
+async def test_a_create_whose_folder_cannot_be_removed_still_tells_the_first_error(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    folders, create_disk = node.store.folders, node.store.folders.create_disk
+
+    async def and_a_foreign_file(vm: str, file: str, format: str, size_bytes: int) -> None:
+        await create_disk(vm, file, format, size_bytes)
+        (cluster.path / vm / "thesis.odt").touch()
+
+    folders.create_disk = and_a_foreign_file
+    wish = WISH.model_copy(update={"disks": (NewDisk(size_bytes=MIB), NewDisk(size_bytes=2**62))})
+    task = await node.end_of(await node.operations.create_vm(wish))
+    assert task.error is not None
+    assert "thesis" not in task.error.cause
+    assert (cluster.path / "web1/disk0").exists()
+
+
+async def test_a_create_without_an_answer_of_the_registry_keeps_the_folder(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    cluster.registry.is_reachable = False
+    task = await node.end_of(await node.operations.create_vm(WISH))
+    assert task.error is not None
+    assert "zv vm register web1" in task.error.next_step
+    assert (cluster.path / "web1/disk0").exists()
+
+
+async def test_delete_removes_folder_and_record(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition())
+    task = await node.end_of(await node.operations.delete_vm("web1"))
+    assert task.state is TaskState.DONE, task.error
+    assert not (cluster.path / "web1").exists()
+    with pytest.raises(NotFound):
+        node.inventory.vm("web1")
+
+
+async def test_no_host_starts_a_vm_while_it_is_deleted(cluster: ClusterOfTwo) -> None:
+    one, two = cluster.nodes["host1"], cluster.nodes["host2"]
+    await cluster.add(definition())
+    before = await two.store.leases.read("web1")
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    delete = one.store.folders.delete
+
+    async def held_up(vm: str) -> None:
+        reached.set()
+        await go_on.wait()
+        await delete(vm)
+
+    one.store.folders.delete = held_up
+    task = await one.operations.delete_vm("web1")
+    await reached.wait()
+    early = lease_rules.start(before, "web1", two.me, has_qemu=False, why="read before the delete")
+    with pytest.raises(LeaseTaken):
+        await two.store.leases.claim(early)
+    with pytest.raises(Refused, match="held by host1"):
+        lease_rules.start(await two.store.leases.read("web1"), "web1", two.me, has_qemu=False, why="read later")
+    started = await one.world.handlers["vm.start"]({"vm": "web1"})
+    ended = await one.end_of(await one.tasks.get(started["id"]))
+    assert ended.error is not None
+    assert "being deleted" in ended.error.cause
+    go_on.set()
+    assert (await one.end_of(task)).state is TaskState.DONE
+    assert not (cluster.path / "web1").exists()
+
+
+async def test_a_refused_delete_gives_the_vm_free_again(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition())
+    (cluster.path / "web1/thesis.odt").touch()
+    task = await node.end_of(await node.operations.delete_vm("web1"))
+    assert task.error is not None
+    assert "thesis" in task.error.cause
+    lease = await node.store.leases.read("web1")
+    assert (lease.state, lease.epoch) == (LeaseState.RELEASED, 2)
+
+
+async def test_a_delete_that_was_cut_off_is_done_again(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition())
+    await node.store.leases.claim(lease_rules.start(None, "web1", node.me, has_qemu=False, why="being deleted"))
+    with pytest.raises(Refused, match="running on host1"):
+        await cluster.nodes["host2"].operations.delete_vm("web1")
+    task = await node.end_of(await node.operations.delete_vm("web1"))
+    assert task.state is TaskState.DONE, task.error
