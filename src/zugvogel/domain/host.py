@@ -43,7 +43,6 @@ class Host(Model):
     ordinal: int
     joined_at: str
     ports: Ports = Ports()
-    """Address for the migration stream; empty: `address`."""
 
 
 class CpuFacts(Model):
