@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dh
 
 from zugvogel.adapters import pki
 from zugvogel.adapters.pki import Pki
@@ -56,7 +58,10 @@ def test_every_key_is_for_its_owner_only(keys: Pki) -> None:
 def test_qemus_user_reads_its_own_files_and_no_others(keys: Pki) -> None:
     keys.provide_qemu(QEMU, QEMU)
     open_to_all(keys.directory)
-    own = {"ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem"}
+    own = {
+        *("ca-cert.pem", "server-cert.pem", "server-key.pem"),
+        *("client-cert.pem", "client-key.pem", "dh-params.pem"),
+    }
     assert {path.name for path in keys.qemu_directory.iterdir()} == own
     everything = [*keys.directory.glob("*.*"), *keys.qemu_directory.iterdir()]
     assert readable(QEMU, everything) == own
@@ -118,3 +123,12 @@ def as_user(uid: int, action: Callable[[], object]) -> type[OSError] | None:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code in {0, 1}
     return PermissionError if code else None
+
+
+def test_qemu_need_not_make_a_group_of_its_own_at_every_start(keys: Pki) -> None:
+    keys.provide_qemu(os.getuid(), os.getgid())
+    group = serialization.load_pem_parameters((keys.qemu_directory / "dh-params.pem").read_bytes())
+    assert isinstance(group, dh.DHParameters)
+    numbers = group.parameter_numbers()
+    assert (numbers.p.bit_length(), numbers.g) == (2048, 2)
+    assert f"{numbers.p:x}".startswith("ffffffffffffffffadf85458a2bb4a9a")  # RFC 7919, A.1

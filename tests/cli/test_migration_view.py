@@ -59,13 +59,17 @@ def test_a_progress_without_figures_can_be_shown() -> None:
 
 def test_report_marks_the_blackout_and_the_network() -> None:
     check = NetworkCheck(
-        mac="52:54:00:00:00:01", rarp_seen=True, answers_after=("198.51.100.10",), is_verified=True
+        mac="52:54:00:00:00:01",
+        rarp_seen=True,
+        answers_after=("198.51.100.10",),
+        is_verified=True,
+        why="RARP seen, 198.51.100.10 answers",
     )
     shown = drawn(report_view(REPORT.model_copy(update={"network": (check,)}).model_dump(mode="json")))
     blackout = next(line for line in shown.splitlines() if "blackout" in line)
     assert blackout.count("█") == 1
     assert blackout.endswith(" 31 ms")
-    assert "announcement seen; 198.51.100.10 answers" in shown
+    assert "RARP seen, 198.51.100.10 answers" in shown
 
 
 def test_phases_share_one_axis() -> None:

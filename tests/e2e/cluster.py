@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from zugvogel.adapters.datastore.sealed import unseal
-from zugvogel.lab import api_calls
-from zugvogel.lab.layout import Layout
+from zugvogel.lab import api_calls, client
+from zugvogel.lab.continuity import guest_get
+from zugvogel.lab.layout import CLIENT, Layout
+from zugvogel.lab.namespaces import in_netns
 
 ZV = [sys.executable, "-m", "zugvogel.cli.main"]
 FAILPOINTS = "/run/zugvogel/failpoints"
@@ -94,6 +96,47 @@ class Cluster:
         """Start a live migration; the task's id."""
         body = {"target": target, "options": options}
         return str(self.api("POST", f"/vms/{name}/migrate", body)["id"])
+
+    # as a user sees it -------------------------------------------------------------------------------
+
+    def refused(self, *arguments: str, code: int = 1) -> str:
+        """`zv` must fail with this exit code and a plain error alone; what it said."""
+        done = self.zv(*arguments, check=False)
+        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "defect" not in done.stderr, done.stderr
+        assert done.stdout == "", done.stdout
+        assert done.stderr.strip()
+        return done.stderr
+
+    def client(self, *command: str) -> list[str]:
+        """The argument list that runs a command at the client's place on the network."""
+        return client.command(self.layout, list(command))
+
+    def guest(self, vm: str, path: str = "/state") -> dict[str, Any]:
+        """The guest's own answer over HTTP, asked by the client. Raises OSError."""
+        address = self.vm(vm)["addresses"][0]
+        return in_netns(self.layout.netns_path(CLIENT), lambda: guest_get(address, path, 30.0))
+
+    def boot(self, name: str, host: str) -> dict[str, Any]:
+        """Start it by the CLI, unless it runs there; the guest's state once it answers."""
+        view = self.vm(name)
+        if (view["state"], view["host"]) != ("running", host):
+            self.end(name)
+            self.zv("vm", "start", name, "--on", host)
+        found: dict[str, Any] = self.wait(f"the guest of {name} to answer", lambda: self.guest(name))
+        return found
+
+    def end(self, name: str) -> None:
+        """Its power is cut if it runs."""
+        if self.vm(name)["state"] == "running":
+            self.zv("vm", "kill", name)
+
+    def remove(self, name: str) -> None:
+        """Off and deleted, if there is such a vm."""
+        if name in [v["name"] for v in self.api("GET", "/vms")]:
+            self.end(name)
+            self.zv("vm", "delete", name, "--yes")
 
     # what is really there --------------------------------------------------------------------------
 

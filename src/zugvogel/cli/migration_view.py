@@ -217,14 +217,7 @@ def _network(check: dict[str, Any]) -> Text:
     text = Text()
     text.append(f"\n  {sign} ", style=style)
     text.append(f"network of {check['mac']}: ")
-    said = []
-    if check["rarp_seen"] is not None:
-        said.append("announcement seen" if check["rarp_seen"] else "announcement not seen")
-    if check["answers_after"]:
-        said.append(f"{', '.join(check['answers_after'])} answers")
-    if check["why"]:
-        said.append(check["why"])
-    text.append("; ".join(said) or "could not be looked at")
+    text.append(check["why"] or "could not be looked at")
     return text
 
 

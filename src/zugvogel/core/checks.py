@@ -82,7 +82,9 @@ def _hosts(f: MigrationFacts) -> Iterator[Finding]:
     target = f.target
     if target.host.name == f.source.host.name:
         yield _refused("hosts", f"{f.vm.name} is on {target.host.name} already", "name another host with --to")
-    elif target.verdict is not Verdict.LIVE or target.report is None:
+    elif target.verdict is Verdict.LIVE and target.report is None:
+        yield _refused("hosts", f"{target.host.name} has not reported yet: an agent has just started", "try again")
+    elif target.verdict is not Verdict.LIVE:
         yield _refused("hosts", f"{target.host.name} is {target.verdict}: {target.why}", "choose a live host")
     else:
         yield _ok("hosts", f"{target.host.name} is live")

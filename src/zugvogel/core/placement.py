@@ -26,8 +26,10 @@ def _weigh_one(vm: VmDefinition, datastore: str, networks: Sequence[Network], st
     def unfit(why: str) -> Candidate:
         return Candidate(host=name, is_fit=False, score=0.0, why=why)
 
-    if status.verdict is not Verdict.LIVE or report is None:
+    if status.verdict is not Verdict.LIVE:
         return unfit(f"is {status.verdict}")
+    if report is None:
+        return unfit("has not reported yet (an agent has just started)")
     if not any(d.name == datastore and d.is_usable for d in report.datastores):
         return unfit(f"does not reach datastore {datastore}")
     present = {b.name for b in report.facts.bridges}
