@@ -35,7 +35,7 @@ bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in b
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi
 	$(AS_ROOT) rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
-	$(AS_ROOT) find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(AS_ROOT) find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: ## pin requirements/*.txt anew from pyproject.toml (UPGRADE=1: take newer releases)
 	@scripts/lock $(if $(UPGRADE),--upgrade)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zugvogel.core.convergence import LADDER_MS, first_limit_ms, next_limit_ms
+from zugvogel.core.convergence import LADDER_MS, channels_for, first_limit_ms, next_limit_ms
 from zugvogel.domain.migration import Round
 
 
@@ -50,3 +51,8 @@ def test_never_above_the_users_bound_never_down(current: int, left: list[int], b
 
 def test_the_ladder_rises() -> None:
     assert list(LADDER_MS) == sorted(set(LADDER_MS))
+
+
+@pytest.mark.parametrize(("cores", "channels"), [(1, 1), (2, 1), (4, 1), (8, 2), (16, 4), (128, 4)])
+def test_streams_follow_the_smaller_hosts_cores(cores: int, channels: int) -> None:
+    assert channels_for(cores) == channels

@@ -48,6 +48,11 @@ def plain_cause(errors: Sequence[Any]) -> str:
     for error in errors:
         place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
         text = str(error["msg"])
+        least = error.get("ctx", {}).get("ge")
+        if least is not None:
+            is_size = place.endswith("_bytes")
+            place = place.removesuffix("_bytes")
+            text = f"at least {least >> 20} MiB" if is_size else f"at least {least}"
         text = text[:1].lower() + text[1:]
         told.append(f"{place}: {text}" if place else text)
     return "; ".join(told) or "the request cannot be understood"

@@ -26,7 +26,7 @@ def migrate(
         int, typer.Option(min=0, max=10_000, help="Longest switchover in ms; 0: migration.maxdowntime.")
     ] = 0,
     bandwidth: Annotated[int, typer.Option(min=0, help="MiB/s; 0: migration.bandwidthlimit.")] = 0,
-    channels: Annotated[int, typer.Option(min=0, max=16, help="Streams; 0: migration.channels.")] = 0,
+    channels: Annotated[int, typer.Option(min=0, max=16, help="Streams; 0: the setting migration.channels.")] = 0,
     timeout: Annotated[int, typer.Option(min=0, help="Seconds; 0: migration.timeout.")] = 0,
     tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="Encrypt; default: migration.tls.")] = None,
     as_json: Json = False,

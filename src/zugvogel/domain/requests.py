@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zugvogel.domain.base import HostName, Name, StrictModel
+from zugvogel.domain.base import HostName, MacOrNone, Name, StrictModel
 from zugvogel.domain.cluster import Access
 from zugvogel.domain.migration import MigrationOptions
 
@@ -34,7 +34,7 @@ class CreateVm(StrictModel):
     append: str = Field(default="", max_length=1024)
     cloud_init: str = ""
     cpu_model: str = ""
-    mac: str = ""
+    mac: MacOrNone = ""
     description: str = Field(default="", max_length=500)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from zugvogel.core import cpu, placement
 from zugvogel.core.checks import MigrationFacts, check_migration
+from zugvogel.core.convergence import channels_for
 from zugvogel.domain.host import HostStatus
 from zugvogel.domain.migration import (
     Candidate,
@@ -120,6 +121,7 @@ class MoveOperations:
             told = "\n  ".join(causes) or plan.reason
             raise Refused(f"{name} cannot be live-migrated:\n  {told}", "")
         payload = {
+            "cores": await self._least_cores(plan.source, plan.target),
             "vm": name,
             "target": plan.target,
             "reason": plan.reason,
@@ -132,7 +134,7 @@ class MoveOperations:
         requested_at = self._w.clock.monotonic()
         guest = self._w.vms.free_guest(str(payload["vm"]))
         target = self._w.inventory.host(str(payload["target"]))
-        settings = self._settings(MigrationOptions.model_validate(payload["options"]))
+        settings = self._settings(MigrationOptions.model_validate(payload["options"]), int(payload["cores"]))
         reason = str(payload["reason"])
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
@@ -152,11 +154,15 @@ class MoveOperations:
             raise
         return task.model_dump(mode="json")
 
-    def _settings(self, options: MigrationOptions) -> StreamSettings:
+    async def _least_cores(self, *hosts: str | None) -> int:
+        reports = [s.report for s in await self._w.statuses() if s.host.name in hosts]
+        return min((r.facts.cores for r in reports if r is not None), default=1)
+
+    def _settings(self, options: MigrationOptions, cores: int) -> StreamSettings:
         inventory = self._w.inventory
         encrypted = options.is_encrypted
         return StreamSettings(
-            channels=options.channels or inventory.number("migration.channels"),
+            channels=options.channels or inventory.number("migration.channels") or channels_for(cores),
             is_encrypted=bool(inventory.setting("migration.tls")) if encrypted is None else encrypted,
             bandwidth_bps=(options.bandwidth_mib or inventory.number("migration.bandwidthlimit")) << 20,
             max_downtime_ms=options.max_downtime_ms or inventory.number("migration.maxdowntime"),

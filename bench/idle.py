@@ -1,0 +1,63 @@
+"""What an idle agent costs: CPU time and memory over a while, from /proc."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from zugvogel.lab import host as lab_host
+from zugvogel.lab.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """The dearest of all agents. `core_percent`: of one core; `etcd_core_percent`: the etcd beside it."""
+
+    core_percent: float
+    rss_mb: float
+    etcd_core_percent: float
+    etcd_rss_mb: float
+    seconds: float
+    agents: int
+
+
+def measure(layout: Layout, seconds: float) -> Idle | None:
+    """None when no agent runs."""
+    names = [host.name for host in layout.load().hosts]
+    agents = [pid for name in names if (pid := lab_host.agent_pid(layout, name))]
+    etcds = [pid for name in names for pid in lab_host.members(layout, name) if _is_etcd(pid)]
+    if not agents:
+        return None
+    before, began = {pid: _cpu_s(pid) for pid in (*agents, *etcds)}, time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    percent = {pid: (_cpu_s(pid) - used) / took * 100 for pid, used in before.items()}
+    return Idle(
+        core_percent=max(percent[p] for p in agents),
+        rss_mb=max(_rss_mb(p) for p in agents),
+        etcd_core_percent=max((percent[p] for p in etcds), default=0.0),
+        etcd_rss_mb=max((_rss_mb(p) for p in etcds), default=0.0),
+        seconds=took,
+        agents=len(agents),
+    )
+
+
+def _is_etcd(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "etcd"
+    except OSError:
+        return False
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
