@@ -211,3 +211,18 @@ async def test_a_link_in_place_of_a_log_is_not_followed(root: Path, spawn: Spawn
     await spawn(host(root, "a"), firmware_vm(root))
     assert precious.read_text() == "keep"
     assert precious.stat().st_uid == os.getuid()
+
+
+async def test_what_is_being_started_is_not_taken_for_a_leftover(root: Path, spawn: Spawn) -> None:
+    hypervisor = host(root, "a")
+    starting = asyncio.ensure_future(spawn(hypervisor, firmware_vm(root)))
+    while not (root / "a/run/fw1").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert await hypervisor.adopt() == []
+    with pytest.raises(Refused, match="being started"):
+        await hypervisor.spawn(firmware_vm(root))
+    machine = await starting
+    assert (await machine.status()) is MachineStatus.PRELAUNCH
+    assert Path(f"/proc/{machine.pid}/comm").read_text().startswith("qemu:fw1")  # noqa: ASYNC240
+    await machine.kill()
+    assert [e.data["returncode"] async for e in machine.events()] == [-9]

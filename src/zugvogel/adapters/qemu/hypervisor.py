@@ -26,6 +26,7 @@ from zugvogel.ports.hypervisor import Machine, MachineSpec, NicSpec
 log = logging.getLogger(__name__)
 
 READY_S = 20.0
+UNBORN_CHECKS = 100
 DEFAULT_MACHINE = "pc-q35-7.2"
 
 
@@ -57,6 +58,7 @@ class QemuHypervisor:
         self._version = _version_of(self._binary)
         self._accelerator = probe_accelerator()
         self._machines: dict[str, QmpMachine] = {}
+        self._starting: set[str] = set()
 
     @property
     def version(self) -> str:
@@ -71,6 +73,16 @@ class QemuHypervisor:
         return DEFAULT_MACHINE
 
     async def spawn(self, spec: MachineSpec) -> Machine:
+        vm = spec.definition.name
+        if vm in self._starting:
+            raise Refused(f"a QEMU of {vm} is being started on this host already", "try again")
+        self._starting.add(vm)
+        try:
+            return await self._spawn(spec)
+        finally:
+            self._starting.discard(vm)
+
+    async def _spawn(self, spec: MachineSpec) -> Machine:
         vm = spec.definition.name
         directory, logs = self._run_dir / vm, self._log_dir / vm
         await self._until_cleaned_up(vm)
@@ -99,7 +111,7 @@ class QemuHypervisor:
         before = self._machines.get(vm)
         if before is not None and not before.is_alive:
             await before.wait_ended(READY_S)
-            del self._machines[vm]
+            self._machines.pop(vm, None)
 
     def _make_directories(self, directory: Path, logs: Path) -> None:
         """QEMU's user may write only where it must: its sockets, and a serial log that exists already, in a
@@ -156,7 +168,15 @@ class QemuHypervisor:
             reap(process.pid)
             raise self._failed(vm, directory, logs)
         spawned = Spawned(vm, process.pid, start, taps, dict(spec.tags))
-        spawned.save(directory)
+        try:
+            spawned.save(directory)
+        except OSError as error:
+            os.kill(process.pid, signal.SIGKILL)
+            reap(process.pid)
+            shutil.rmtree(directory, ignore_errors=True)
+            raise ProcedureFailed(
+                f"{vm} was not started: {directory} cannot be written: {error.strerror}", "make room there"
+            ) from error
         machine = self._machines[vm] = QmpMachine(directory, spawned, self._clock)
         try:
             await machine.connect(READY_S)
@@ -175,14 +195,18 @@ class QemuHypervisor:
         return ProcedureFailed(f"QEMU did not start {vm}: {told}", f"see: zv vm log {vm}")
 
     async def adopt(self) -> list[Machine]:
-        directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
-        found = await asyncio.gather(*(self._adopt_one(d) for d in directories if d.name not in self._machines))
+        found = await asyncio.gather(*map(self._adopt_one, self._unknown()))
         return [machine for machine in found if machine is not None]
+
+    def _unknown(self) -> list[Path]:
+        """Run directories that nobody here has in hand."""
+        directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
+        return [d for d in directories if d.name not in self._machines and d.name not in self._starting]
 
     async def _adopt_one(self, directory: Path) -> Machine | None:
         spawned = Spawned.load(directory)
         if spawned is None or not spawned.is_alive:
-            _end_unborn(directory)
+            await _end_unborn(directory)
             shutil.rmtree(directory, ignore_errors=True)
             return None
         machine = QmpMachine(directory, spawned, self._clock)
@@ -190,29 +214,34 @@ class QemuHypervisor:
             await machine.connect(READY_S)
         except Unreachable as error:
             log.error("%s: its QEMU (pid %d) does not answer: %s", spawned.vm, spawned.pid, error)
+            machine.let_go()
             return None
         self._machines[spawned.vm] = machine
         return machine
 
     def left(self) -> tuple[str, ...]:
-        directories = sorted(self._run_dir.iterdir()) if self._run_dir.is_dir() else []
-        unknown = (Spawned.load(d) for d in directories if d.name not in self._machines)
+        unknown = map(Spawned.load, self._unknown())
         return tuple(s.vm for s in unknown if s is not None and s.is_alive)
 
     def bound_logs(self) -> None:
         for logs in self._log_dir.iterdir() if self._log_dir.is_dir() else ():
             vm_log.bound(logs / "serial.log")
+            vm_log.bound(logs / "qemu.log")
 
     def log(self, vm: str, lines: int = 200) -> dict[str, str]:
         return {name: vm_log.tail(self._log_dir / vm / f"{name}.log", lines) for name in ("qemu", "serial")}
 
 
-def _end_unborn(directory: Path) -> None:
+async def _end_unborn(directory: Path) -> None:
     """A QEMU whose agent died before it wrote down that it exists. It never ran: that comes after."""
     for pid in processes_with(f"path={directory / SOCKETS}/"):
         log.warning("%s: QEMU (pid %d) of an agent that died while it started it: ended", directory.name, pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        for _ in range(UNBORN_CHECKS):
+            if start_time(pid) is None:
+                break
+            await asyncio.sleep(0.05)
 
 
 def _find(binary: str) -> str:

@@ -81,6 +81,13 @@ class ProcessWatch:
         self._fd = -1
         self._on_exit(returncode, how)
 
+    def close(self) -> None:
+        """Watch no more."""
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
     def settle(self) -> None:
         self._settled.set()
 

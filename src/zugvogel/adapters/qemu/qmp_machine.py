@@ -160,6 +160,10 @@ class QmpMachine:
             await asyncio.wait({self._serving})
         await self._hang_up()
 
+    def let_go(self) -> None:
+        """Stop looking at the process; it lives on."""
+        self._watch.close()
+
     async def wait_ended(self, timeout_s: float) -> bool:
         """Until the process has ended and its run directory is gone."""
         return await self._watch.wait(timeout_s)

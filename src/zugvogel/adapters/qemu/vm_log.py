@@ -22,19 +22,27 @@ def open_for_append(path: Path, owner: int) -> int:
 
 def keep_previous(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if path.lstat().st_size > KEPT_BYTES or path.is_symlink():
-            path.replace(path.with_name(f"{path.name}.1"))
+        if path.is_symlink():
+            path.unlink()
+        elif path.lstat().st_size > KEPT_BYTES:
+            path.replace(_previous(path))
 
 
 def bound(path: Path) -> None:
     """QEMU has the file open for appending, so it is copied and cut, not renamed."""
     with contextlib.suppress(OSError):
-        if path.lstat().st_size <= RUNNING_BYTES or path.is_symlink():
+        if path.is_symlink() or path.lstat().st_size <= RUNNING_BYTES:
             return
-        with path.open("rb") as full, path.with_name(f"{path.name}.1").open("wb") as kept:
+        _previous(path).unlink(missing_ok=True)
+        kept = os.open(_previous(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+        with path.open("rb") as full, os.fdopen(kept, "wb") as copy:
             full.seek(-KEPT_BYTES, os.SEEK_END)
-            kept.write(full.read(KEPT_BYTES))
+            copy.write(full.read(KEPT_BYTES))
         os.truncate(path, 0)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")
 
 
 def tail(path: Path, lines: int) -> str:
