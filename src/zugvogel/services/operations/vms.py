@@ -35,6 +35,10 @@ from zugvogel.services.tasks import TaskContext
 log = logging.getLogger(__name__)
 
 
+SPEAKS = {Verdict.LIVE, Verdict.STORAGE_LOST}
+"""Verdicts under which a host's report of its vms is fresh."""
+
+
 class MacOwner(Model):
     """Value of ``macs/<mac>``: makes MACs unique in the cluster."""
 
@@ -84,11 +88,12 @@ class VmOperations:
         definition = record.definition
         host, state, epoch = record.host, record.observed, record.epoch
         addresses: tuple[str, ...] = ()
-        is_migrating = False
+        is_migrating, why = False, record.why
         if seen is not None and seen[2].epoch >= record.epoch:
             host, verdict, report = seen
             epoch, addresses, is_migrating = report.epoch, report.addresses, report.is_migrating
-            state = report.state if verdict is Verdict.LIVE else VmState.UNKNOWN
+            state = report.state if verdict in SPEAKS else VmState.UNKNOWN
+            why = report.why or why
         macs = tuple(n.mac for n in definition.nics)
         return VmView(
             name=definition.name,
@@ -103,7 +108,7 @@ class VmOperations:
             networks=tuple(n.network for n in definition.nics),
             wanted=record.wanted,
             epoch=epoch,
-            why=record.why,
+            why=why,
             is_migrating=is_migrating,
             definition=definition,
         )
@@ -111,7 +116,7 @@ class VmOperations:
     async def holder(self, name: str) -> str:
         """Host that runs `name`; Refused when none does."""
         view = await self.vm(name)
-        if view.host is None or view.state is not VmState.RUNNING:
+        if view.host is None or view.state not in {VmState.RUNNING, VmState.FROZEN}:
             raise Refused(f"{name} is {view.state}, not running", f"start it: zv vm start {name}")
         return view.host
 
