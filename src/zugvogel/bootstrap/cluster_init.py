@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
 from zugvogel.adapters import pki
 from zugvogel.adapters.authority import FileAuthority
 from zugvogel.adapters.host_state import AgentConfig, HostState, Initial
@@ -20,6 +18,7 @@ from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.host import Host, Ports, Role
 from zugvogel.domain.requests import JoinAnswer, JoinRequest
 from zugvogel.errors import Forbidden, InvalidInput, Refused, Unreachable, from_code
+from zugvogel.http import httpx
 
 API = "/api/v1"
 TIMEOUT_S = 30.0

@@ -9,10 +9,9 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-import httpx
-
 from zugvogel import errors
 from zugvogel.cli.context import Context, enter_netns
+from zugvogel.http import httpx
 
 CONNECT_S = 3.0
 ANSWER_S = 30.0

@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
 from zugvogel import errors
+from zugvogel.http import httpx
 from zugvogel.lab.layout import CLIENT, Layout
 from zugvogel.lab.namespaces import in_netns
 

@@ -10,9 +10,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
-
 from zugvogel.errors import Conflict, Refused, Unreachable
+from zugvogel.http import httpx
 from zugvogel.ports.registry import Change, Entry
 
 PREFIX = "/zugvogel/"

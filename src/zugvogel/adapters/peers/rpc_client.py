@@ -7,10 +7,9 @@ import socket
 import ssl
 from typing import Any
 
-import httpx
-
 from zugvogel.domain.host import Host
 from zugvogel.errors import DeadlineExceeded, Unreachable, ZugvogelError, from_code
+from zugvogel.http import httpx
 
 CONNECT_TIMEOUT_S = 3.0
 KEPT_S = 240.0
