@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zugvogel.adapters.datastore.sealed import unseal
+from zugvogel.cli import context as contexts
 from zugvogel.lab import api_calls, client
 from zugvogel.lab.continuity import guest_get
 from zugvogel.lab.layout import CLIENT, Layout
@@ -115,8 +116,27 @@ class Cluster:
 
     def guest(self, vm: str, path: str = "/state") -> dict[str, Any]:
         """The guest's own answer over HTTP, asked by the client. Raises OSError."""
-        address = self.vm(vm)["addresses"][0]
-        return in_netns(self.layout.netns_path(CLIENT), lambda: guest_get(address, path, 30.0))
+        addresses = self.wait(f"{vm} to have an address", lambda: self.vm(vm)["addresses"], 10.0)
+        return in_netns(self.layout.netns_path(CLIENT), lambda: guest_get(addresses[0], path, 30.0))
+
+    def context_of(self, host: str) -> str:
+        """The name of a CLI context that asks this host alone."""
+        lab = contexts.named("lab")
+        address = next(h.address for h in self.layout.load().hosts if h.name == host)
+        url = f"https://{address}:{api_calls.API_PORT}"
+        own = contexts.Context(f"at-{host}", (url,), lab.token, lab.ca_file, lab.netns)
+        contexts.add(own, make_current=False)
+        return own.name
+
+    def vm_as_told_by(self, host: str, vm: str) -> dict[str, Any]:
+        """The vm's view, asked of this host alone."""
+        address = next(h.address for h in self.layout.load().hosts if h.name == host)
+        only = [f"https://{address}:{api_calls.API_PORT}"]
+        found: dict[str, Any] = api_calls.call(self.layout, "GET", f"/vms/{vm}", only=only)
+        return found
+
+    def runs(self, host: str, program: str) -> bool:
+        return any(Path(line[0]).name == program for pid in self.processes(host) if (line := _command_line(pid)))
 
     def boot(self, name: str, host: str) -> dict[str, Any]:
         """Start it by the CLI, unless it runs there; the guest's state once it answers."""

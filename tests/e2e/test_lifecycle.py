@@ -76,18 +76,17 @@ def test_reset_boots_anew_and_kill_ends_at_once(cluster: Cluster, vm: str) -> No
         assert f"{VM} is stopped, not running" in cluster.refused("vm", what, VM)
 
 
-def test_set_takes_effect_at_the_next_start(cluster: Cluster, vm: str) -> None:
-    before = cluster.boot(VM, "host1")
-    told = cluster.zv("vm", "set", VM, "--memory", "160M", "--cpus", "2", "--description", "changed").stdout
-    assert "next start" in told
+def test_set_takes_effect_at_the_next_start(cluster: Cluster, stopped: str) -> None:
+    cluster.zv("vm", "set", VM, "--memory", "192M", "--cpus", "2", "--description", "changed")
     try:
         shown = cluster.zv_json("vm", "show", VM)
-        assert (shown["memory_bytes"], shown["cpus"]) == (160 << 20, 2)
+        assert (shown["memory_bytes"], shown["cpus"]) == (192 << 20, 2)
         assert shown["definition"]["description"] == "changed"
-        assert cluster.guest(VM)["memory"] == pytest.approx(before["memory"], rel=0.2)
-        cluster.end(VM)
-        after = cluster.boot(VM, "host1")
-        assert after["memory"]["total_bytes"] > before["memory"]["total_bytes"] + (24 << 20)
+        assert (128 << 20) < cluster.boot(VM, "host1")["memory"]["total_bytes"] < (192 << 20)
+        told = cluster.zv("vm", "set", VM, "--memory", "128M", "--cpus", "1").stdout
+        assert "next start" in told
+        assert cluster.zv_json("vm", "show", VM)["memory_bytes"] == 128 << 20
+        assert cluster.guest(VM)["memory"]["total_bytes"] > 128 << 20
     finally:
         cluster.end(VM)
         cluster.zv("vm", "set", VM, "--memory", "128M", "--cpus", "1")
@@ -127,7 +126,7 @@ def test_forgotten_and_found_again(cluster: Cluster, stopped: str) -> None:
     cluster.zv("vm", "register", VM)
     assert cluster.zv_json("vm", "show", VM)["mac"] == before["mac"]
     assert "taken" in cluster.refused("vm", "register", VM)
-    cluster.boot(VM, "host3")
+    assert cluster.zv_json("vm", "start", VM)["state"] == "done"
 
 
 @pytest.fixture
@@ -225,13 +224,11 @@ BAD_INPUT = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_told_plainly_and_changes_nothing(cluster: Cluster, stopped: str, case: str) -> None:
-    arguments, code, told = BAD_INPUT[case]
+def test_bad_input_is_told_plainly_and_changes_nothing(cluster: Cluster, stopped: str) -> None:
     folders = sorted(p.name for p in cluster.layout.shared.iterdir())
     vms = cluster.zv_json("vm", "list")
-    said = cluster.refused(*arguments, code=code)
-    assert told.lower() in said.lower()
+    for case, (arguments, code, told) in BAD_INPUT.items():
+        assert told.lower() in cluster.refused(*arguments, code=code).lower(), case
     assert cluster.zv_json("vm", "list") == vms
     assert sorted(p.name for p in cluster.layout.shared.iterdir()) == folders
 
