@@ -87,7 +87,7 @@ def test_every_figure_is_told_and_kept(cluster: Cluster, vm: str) -> None:
     assert report["rounds"]
     assert {"transferred_bytes", "dirty_rate_bps", "throughput_bps"} <= report["rounds"][0].keys()
     phases = {p["name"]: p for p in report["phases"]}
-    assert list(phases) == ["prepare", "precopy", "switchover", "clean up", "verify network"]
+    assert list(phases) == ["prepare", "precopy", "switchover", "take over", "clean up", "verify network"]
     for one, following in pairwise(report["phases"]):
         assert one["start_s"] + one["duration_s"] == pytest.approx(following["start_s"], abs=0.001)
     switchover = phases["switchover"]  # the vm runs again within it

@@ -187,7 +187,7 @@ class SourceActions:
 
     async def _give_word(self, move: Move) -> Event | None:
         """``completed``: one round trip, nothing written to the datastore while it succeeds."""
-        self.mark(move, "switchover")
+        move.marks.append(("switchover", move.stop_at or self._clock.monotonic()))
         await self._failpoint("source.before-word")
         try:
             status = await self._call(move, "migration.word", WORD_TIMEOUT_S)
@@ -235,6 +235,7 @@ class SourceActions:
     async def await_claim(self, move: Move) -> Event | None:
         """Until the target's own epoch is read from the datastore, or the target is proven unable. A lease that
         the target claimed and gave back already (the vm ended there) counts as claimed: its end is told there."""
+        self.mark(move, "take over")
         while True:
             lease = await self._read_lease(move)
             if lease is not None and lease.epoch > move.record.epoch:
