@@ -44,9 +44,9 @@ def busy(cluster: Cluster, vm: str) -> Iterator[str]:
 
 
 @contextmanager
-def watched(cluster: Cluster) -> Iterator[dict[str, Any]]:
+def watched(cluster: Cluster, vm: str = VM) -> Iterator[dict[str, Any]]:
     """One TCP connection to the guest is used all the while; what came of it is in the dict afterwards."""
-    address = cluster.vm(VM)["addresses"][0]
+    address = cluster.wait(f"{vm} to have an address", lambda: cluster.vm(vm)["addresses"])[0]
     told: dict[str, Any] = {}
     process = subprocess.Popen(
         cluster.client(*ZV[:2], "zugvogel.lab.continuity", address),
@@ -189,9 +189,6 @@ def test_what_makes_no_move_is_refused(cluster: Cluster, vm: str) -> None:
     assert (cluster.qemus(VM), cluster.lease(VM)) == (qemus, lease)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="until the target's next heartbeat the vm has no address, by some hosts' word"
-)
 def test_the_addresses_are_told_from_the_first_moment(cluster: Cluster, vm: str) -> None:
     """They are known before the move, so no command after it finds the vm without one; rare heartbeats show it."""
     addresses = cluster.vm(VM)["addresses"]

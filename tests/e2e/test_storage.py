@@ -153,7 +153,6 @@ def test_a_cut_path_freezes_the_vm_and_is_told(cluster: Cluster, writing: str) -
     cluster.zv("lab", "storage", HOST, "cut")
     try:
         cluster.wait("the vm to be frozen", lambda: cluster.zv_json("vm", "show", VM)["state"] == "frozen")
-        cluster.wait("the verdict", lambda: _verdict(cluster) == "storage-lost")
         shown = cluster.zv_json("vm", "show", VM)
         assert (shown["state"], shown["host"]) == ("frozen", HOST)
         assert "its disk does not answer" in shown["why"]

@@ -224,6 +224,7 @@ class Wiring:
             address=self.config.migration_address or self.config.address,
             first_port=self.config.ports.migration_first,
             failpoint=failpoint,
+            tell_now=self.heartbeats.tick,
         )
         self.live = LiveMigrations(
             vms=self.vms, peers=self.peers, clock=self.clock, records=records, failpoint=failpoint

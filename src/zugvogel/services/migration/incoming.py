@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,7 @@ class IncomingMigrations:
         address: str,
         first_port: int,
         failpoint: Failpoint,
+        tell_now: Callable[[], Awaitable[None]],
     ) -> None:
         self._vms = vms
         self._hypervisor = hypervisor
@@ -83,6 +84,7 @@ class IncomingMigrations:
         self._address = address
         self._first_port = first_port
         self._failpoint = failpoint
+        self._tell_now = tell_now
         self.sessions: dict[str, Session] = {}
         self.is_ready = asyncio.Event()
         """Set once the QEMUs of an earlier agent are sessions again: before that nobody is told "unknown"."""
@@ -324,6 +326,7 @@ class IncomingMigrations:
             return
         guest = self._vms.admit(machine, session.definition, session.datastore, lease.epoch)
         session.epoch, session.phase = lease.epoch, TargetPhase.CLAIMED
+        await self._tell_now()  # before the registry names this host: nobody finds the vm without its report
         await machine.set_tags(role="vm", epoch=lease.epoch)
         self._vms.inventory.observe(
             Observation(

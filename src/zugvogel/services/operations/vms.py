@@ -88,6 +88,8 @@ class VmOperations:
         definition = record.definition
         host, state, epoch = record.host, record.observed, record.epoch
         addresses: tuple[str, ...] = ()
+        if seen is not None and state is VmState.RUNNING:  # they go with its MAC, also just after a move
+            addresses = seen[2].addresses
         is_migrating, why = False, record.why
         if seen is not None and seen[2].epoch >= record.epoch:
             host, verdict, report = seen
@@ -141,6 +143,8 @@ class VmOperations:
             raise InvalidInput("--image and --kernel exclude each other", "give one of them")
         if request.initrd and not request.kernel:
             raise InvalidInput("--initrd needs --kernel", "name the kernel too")
+        if request.mac and not networks:
+            raise InvalidInput("--mac needs a network", "name it with --network")
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             return await self._create(ctx, request, datastore, networks)
