@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 CAPABILITIES = ("events", "return-path", "multifd")
 WORD_TIMEOUT_S = 2.0
-CLAIM_POLL_S = 0.1
+CLAIM_POLL_S = (0.02, 0.1)
+"""Between two looks at the lease: at first, and once the first second is over."""
 CONTINUE_S = 30.0
 
 Failpoint = Callable[[str], Awaitable[None]]
@@ -236,6 +237,7 @@ class SourceActions:
         """Until the target's own epoch is read from the datastore, or the target is proven unable. A lease that
         the target claimed and gave back already (the vm ended there) counts as claimed: its end is told there."""
         self.mark(move, "take over")
+        patience = self._clock.monotonic() + 1.0
         while True:
             lease = await self._read_lease(move)
             if lease is not None and lease.epoch > move.record.epoch:
@@ -244,7 +246,8 @@ class SourceActions:
             if refusal is not None:
                 return refusal
             move.resume_at = move.resume_at or self._clock.monotonic()
-            await self._clock.sleep(CLAIM_POLL_S)
+            quick, slow = CLAIM_POLL_S
+            await self._clock.sleep(quick if self._clock.monotonic() < patience else slow)
 
     async def _read_lease(self, move: Move) -> Lease | None:
         try:
