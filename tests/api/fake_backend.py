@@ -20,6 +20,7 @@ from zugvogel.domain.requests import (
     MigrateVm,
     NewToken,
     RegisterVm,
+    ResumeVm,
     StartVm,
     StopVm,
 )
@@ -329,6 +330,17 @@ class FakeBackend:
         await self.vm(name)
         self.consoles.append(Echo())
         return self.consoles[-1]
+
+    async def suspend_vm(self, name: str) -> Task:
+        await self.vm(name)
+        return self._task("vm.suspend", name, is_cancellable=True)
+
+    async def resume_vm(self, name: str, request: ResumeVm) -> Task:
+        await self.vm(name)
+        return self._task("vm.resume", name)
+
+    async def discard_vm(self, name: str) -> VmView:
+        return await self.vm(name)
 
     async def plan_migration(self, name: str, request: MigrateVm) -> MigrationPlan:
         await self.vm(name)

@@ -111,6 +111,7 @@ async def _look_after_vms(wiring: Wiring) -> None:
 
     async def each_second() -> None:
         await wiring.incoming.tick()
+        await wiring.resume_orders.tick()
         await wiring.disk_stops.tick()
 
     async def settle() -> None:

@@ -13,7 +13,7 @@ from zugvogel.api.views import Done
 from zugvogel.domain.base import Name
 from zugvogel.domain.cluster import Access
 from zugvogel.domain.migration import MigrationPlan
-from zugvogel.domain.requests import ChangeVm, CreateVm, MigrateVm, RegisterVm, StartVm, StopVm
+from zugvogel.domain.requests import ChangeVm, CreateVm, MigrateVm, RegisterVm, ResumeVm, StartVm, StopVm
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmView
 from zugvogel.errors import Forbidden
@@ -114,6 +114,24 @@ async def reset_vm(name: NamePath, backend: TheBackend) -> Done:
     return Done()
 
 
+@router.post("/vms/{name}/suspend", status_code=202, dependencies=[OPERATOR])
+async def suspend_vm(name: NamePath, backend: TheBackend) -> Task:
+    """Save its memory on its datastore and end its process. It can be resumed on any host."""
+    return await backend.suspend_vm(name)
+
+
+@router.post("/vms/{name}/resume", status_code=202, dependencies=[OPERATOR])
+async def resume_vm(name: NamePath, backend: TheBackend, request: ResumeVm | None = None) -> Task:
+    """Go on with a suspended vm, on the named host or on the best one."""
+    return await backend.resume_vm(name, request or ResumeVm())
+
+
+@router.post("/vms/{name}/discard", dependencies=[OPERATOR])
+async def discard_vm(name: NamePath, backend: TheBackend) -> VmView:
+    """Throw the saved memory of a suspended vm away. What it had not written to its disks is lost."""
+    return await backend.discard_vm(name)
+
+
 @router.get("/vms/{name}/log", dependencies=[VIEWER])
 async def vm_log(
     name: NamePath, backend: TheBackend, lines: Annotated[int, Query(ge=1, le=10_000)] = 200
@@ -131,5 +149,5 @@ async def plan_migration(name: NamePath, backend: TheBackend, request: MigrateVm
 
 @router.post("/vms/{name}/migrate", status_code=202, dependencies=[OPERATOR])
 async def migrate_vm(name: NamePath, backend: TheBackend, request: MigrateVm | None = None) -> Task:
-    """Move it to another host while it runs."""
+    """Move it to another host: live, while it runs; quick, suspended to shared storage and resumed."""
     return await backend.migrate_vm(name, request or MigrateVm())

@@ -36,14 +36,21 @@ from zugvogel.services.disk_stops import DiskStops
 from zugvogel.services.events import EventLog
 from zugvogel.services.heartbeats import HeartbeatService, Load
 from zugvogel.services.inventory import Inventory
-from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.incoming import IncomingMigrations
 from zugvogel.services.migration.records import MigrationRecords
 from zugvogel.services.migration.recovery import MigrationRecovery
 from zugvogel.services.migration.source import LiveMigrations
-from zugvogel.services.operations.whole import Operations
+from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
 from zugvogel.services.reporting import Reporting
+from zugvogel.services.suspend.orders import ResumeOrders
+from zugvogel.services.suspend.quick import QuickMigrations
+from zugvogel.services.suspend.records import SuspendRecords
+from zugvogel.services.suspend.recovery import SuspendRecovery
+from zugvogel.services.suspend.resuming import ROLE as RESUMING
+from zugvogel.services.suspend.resuming import Resumer
+from zugvogel.services.suspend.saving import Saver
 from zugvogel.services.tasks import TaskBoard
 
 log = logging.getLogger(__name__)
@@ -169,7 +176,7 @@ class Wiring:
             vms=lambda: self.vms.reports(),
             datastores=self.all_mounted,
             usable=self.beats.usable,
-            reserved=lambda: self.incoming.reserved(),
+            reserved=self._reserved,
             is_ready=lambda: self.inventory.is_loaded.is_set() and self.is_adopted and self.beats.has_begun(),
         )
         self.udp = _LateSender()
@@ -232,8 +239,23 @@ class Wiring:
         self.recovery = MigrationRecovery(
             vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
         )
-        self.adoption = Adoption(self.vms, self.recovery)
+        self._wire_suspends()
+        self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery)
         self.disk_stops = DiskStops(self.vms, self.beats.usable)
+
+    def _wire_suspends(self) -> None:
+        records = SuspendRecords(self.mounted)
+        self.saver = Saver(self.vms, records, self.facts.facts, failpoint)
+        self.resumer = Resumer(self.vms, self.hypervisor, self.facts.facts, failpoint, self.heartbeats.tick)
+        self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
+        self.resume_orders = ResumeOrders(self.vms, self.resumer, self.all_mounted, failpoint)
+        self.suspend_recovery = SuspendRecovery(
+            self.vms, self.saver, self.resumer, self.quick, records, self.tasks
+        )
+
+    def _reserved(self) -> tuple[int, int]:
+        (memory, cpus), (more_memory, more_cpus) = self.incoming.reserved(), self.resume_orders.reserved()
+        return memory + more_memory, cpus + more_cpus
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report = self.reporting.current()
@@ -276,8 +298,9 @@ class Wiring:
             statuses=self.view.statuses,
         )
         self.etcd.connect(self.world)
-        self.operations = Operations(self.world, self.etcd.membership, self.live, AgentConsoles(self._context))
-        for part in (self.heartbeats, self.view, self.incoming, self.etcd):
+        moves = Moves(self.live, self.quick, self.saver, self.resumer)
+        self.operations = Operations(self.world, self.etcd.membership, moves, AgentConsoles(self._context))
+        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.etcd):
             self.world.handlers.update(part.handlers())
 
     def start_learning(self) -> None:
@@ -311,14 +334,23 @@ class Wiring:
     async def _take_over(self, machine: Machine) -> None:
         """One vm; a datastore that does not answer holds up only its own."""
         try:
-            guest = await self.adoption.take_over(machine)
+            guest = await self._take_into_care(machine)
         except NotFound as error:
             log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
             return
         if guest is not None:
+            await self.suspend_recovery.look_at(guest)
             await self.recovery.look_at(guest)
         else:
             await self.adoption.tidy_one(self.inventory.vm(machine.vm))
+
+    async def _take_into_care(self, machine: Machine) -> Guest | None:
+        if machine.tags.get("role") != RESUMING:
+            return await self.adoption.take_over(machine)
+        try:
+            return await self.suspend_recovery.take_over(machine)
+        finally:
+            self.vms.expected_no_more(machine.vm)
 
     def services(self) -> list[Coroutine[Any, Any, None]]:
         return [

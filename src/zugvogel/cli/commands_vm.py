@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zugvogel.cli import commands_vm_migrate, commands_vm_watch, output, session, watch
+from zugvogel.cli import commands_vm_migrate, commands_vm_suspend, commands_vm_watch, output, session, watch
 from zugvogel.cli.options import (
     Detach,
     Json,
@@ -22,8 +22,14 @@ from zugvogel.cli.options import (
 
 app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
 app.command(
-    "migrate", epilog="Examples: zv vm migrate web1 · zv vm migrate web1 --to host2 · add --dry-run to only check"
+    "migrate",
+    epilog="Examples: zv vm migrate web1 · zv vm migrate web1 --mode quick --to host2 · --dry-run only checks",
 )(commands_vm_migrate.migrate)
+app.command("suspend", epilog="Example: zv vm suspend web1")(commands_vm_suspend.suspend)
+app.command("resume", epilog="Examples: zv vm resume web1 · zv vm resume web1 --on host2")(
+    commands_vm_suspend.resume
+)
+app.command("discard", epilog="Example: zv vm discard web1 --yes")(commands_vm_suspend.discard)
 app.command("console", epilog="Example: zv vm console web1   (Ctrl-] leaves)")(commands_vm_watch.console)
 app.command("log", epilog="Example: zv vm log web1 --lines 50")(commands_vm_watch.log)
 

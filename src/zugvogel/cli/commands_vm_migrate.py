@@ -13,6 +13,7 @@ from zugvogel.cli.options import Detach, Json, Vm, complete_host
 
 class Mode(StrEnum):
     LIVE = "live"
+    QUICK = "quick"
 
 
 def migrate(
@@ -20,7 +21,7 @@ def migrate(
     to: Annotated[
         str | None, typer.Option("--to", autocompletion=complete_host, help="Target; default: the best host.")
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="live: while it runs.")] = Mode.LIVE,
+    mode: Annotated[Mode, typer.Option(help="live: while it runs; quick: through shared storage.")] = Mode.LIVE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and tell; touch nothing.")] = False,
     max_downtime: Annotated[
         int, typer.Option(min=0, max=10_000, help="Longest switchover in ms; 0: migration.maxdowntime.")
@@ -46,9 +47,7 @@ def migrate(
         return
     task = session.api().post(f"/vms/{name}/migrate", body)
     if detach:
-        if as_json:
-            output.print_json(task)
-        output.say(f"task {task['id']}; watch it: zv task watch {task['id']}", as_json=as_json)
+        tell_detached(task, as_json=as_json)
         return
     tell_end(watch.follow(task, as_json=as_json), as_json=as_json)
 
@@ -66,6 +65,12 @@ def _plan(name: str, body: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def tell_detached(task: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(task)
+    output.say(f"task {task['id']}; watch it: zv task watch {task['id']}", as_json=as_json)
+
+
 def tell_end(task: dict[str, Any], *, as_json: bool) -> None:
     """The report, where there is one, also of a move that failed; then the task's error."""
     report = task["report"]
@@ -73,8 +78,9 @@ def tell_end(task: dict[str, Any], *, as_json: bool) -> None:
         if as_json:
             output.print_json(report)
         elif "result" in report:
-            from zugvogel.cli.migration_view import report_view
+            from zugvogel.cli import migration_view, quick_view
 
-            output.console().print(report_view(report))
+            view = quick_view if report.get("mode") == "quick" else migration_view
+            output.console().print(view.report_view(report))
     if task["state"] != "done":
         raise watch.error_of(task)

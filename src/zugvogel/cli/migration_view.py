@@ -120,7 +120,7 @@ def report_view(report: dict[str, Any]) -> RenderableType:
         Fitted(lambda width: phases_picture(report.get("phases", []), report.get("total_s", 0.0), width)),
         Text(""),
         Fitted(lambda width: rounds_picture(report.get("rounds", []), width)),
-        *(_network(check) for check in report.get("network", [])),
+        *(network_line(check) for check in report.get("network", [])),
     )
 
 
@@ -165,7 +165,7 @@ def phases_picture(phases: Sequence[dict[str, Any]], total_s: float, width: int)
 def _phase(phase: dict[str, Any], end: float, name: int, axis: int) -> Text:
     start = min(axis - 1, int(phase["start_s"] / end * axis))
     cells = max(1, min(axis - start, round(phase["duration_s"] / end * axis)))
-    is_blackout = any(word in phase["name"] for word in BLACKOUT_WORDS)
+    is_blackout = phase.get("is_outage", any(word in phase["name"] for word in BLACKOUT_WORDS))
     line = _line(f"  {shorten(phase['name'], name):<{name}} ")
     line.append("·" * start, style="dim")
     line.append(("█" if is_blackout else "▆") * cells, style="bold red" if is_blackout else "green")
@@ -210,7 +210,7 @@ def _round_figures(r: dict[str, Any]) -> tuple[str, str]:
     return sent, f", dirtied {output.rate(r['dirty_rate_bps'])}"
 
 
-def _network(check: dict[str, Any]) -> Text:
+def network_line(check: dict[str, Any]) -> Text:
     sign, style = {True: LEVEL_SIGNS["ok"], False: LEVEL_SIGNS["refused"]}.get(
         check["is_verified"], ("?", "yellow")
     )
@@ -227,6 +227,10 @@ def plan_view(plan: dict[str, Any]) -> RenderableType:
     target = plan["target"] or "nowhere"
     text.append(f"{plan['vm']}: {plan['source']} → {target}", style="bold")
     text.append(f"  ({plan['reason']})\n")
+    if plan.get("forecast"):
+        from zugvogel.cli.quick_view import forecast_line
+
+        text.append(f"  {forecast_line(plan['forecast'])}\n")
     for finding in plan["findings"]:
         sign, style = LEVEL_SIGNS[finding["level"]]
         text.append(f"  {sign} ", style=style)

@@ -23,6 +23,7 @@ AWAY_S = 60.0
 UNKNOWN_S = 10.0
 """The same for a task that the host asked does not know: its copy in the registry is on its way."""
 INTERRUPTED = 130
+QUICK_PHASES = ("suspend", "durable", "hand-over", "load", "resume here")
 
 
 def finish(task: dict[str, Any], *, as_json: bool = False) -> dict[str, Any]:
@@ -89,6 +90,10 @@ def _next(task: dict[str, Any]) -> dict[str, Any]:
 
 def view(task: dict[str, Any]) -> RenderableType:
     """What is shown of a task that runs."""
+    if task["kind"] in ("vm.suspend", "vm.resume") or task["progress"]["phase"] in QUICK_PHASES:
+        from zugvogel.cli import quick_view
+
+        return quick_view.live_view(task)
     if task["kind"] == "vm.migrate" and task["progress"].get("detail"):
         from zugvogel.cli.migration_view import live_view
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import CpuFacts, HostReport, HostStatus, Verdict
-from zugvogel.domain.migration import Finding, FindingLevel
+from zugvogel.domain.migration import Finding, FindingLevel, Forecast
 from zugvogel.domain.network import Network
 from zugvogel.domain.vm import VmDefinition, VmState
 
@@ -52,6 +52,24 @@ def check_migration(facts: MigrationFacts) -> tuple[Finding, ...]:
         )
         for finding in check(facts)
     )
+
+
+def check_quick_migration(facts: MigrationFacts) -> tuple[Finding, ...]:
+    """As for a live migration, without the link: nothing goes over it (Q5)."""
+    checks = (_vm_state, _hosts, _storage_reached, _storage_shared, _cpu, _networks, _resources, _qemu)
+    return tuple(finding for check in checks for finding in check(facts))
+
+
+def check_space(vm: str, datastore: str, forecast: Forecast) -> Finding:
+    """Room for the memory file."""
+    free, need = forecast.free_bytes / GIB, forecast.size_bytes / GIB
+    if forecast.size_bytes > forecast.free_bytes:
+        return _refused(
+            "space",
+            f"datastore {datastore} has {free:.2f} GiB free, saving {vm} needs {need:.2f} GiB",
+            "make room there",
+        )
+    return _ok("space", f"datastore {datastore} has {free:.2f} GiB free for {need:.2f} GiB")
 
 
 def _ok(code: str, cause: str) -> Finding:

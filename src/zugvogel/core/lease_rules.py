@@ -29,8 +29,11 @@ def start(lease: Lease | None, vm: str, me: Holder, *, has_qemu: bool, why: str,
         raise Refused(f"{vm} still has a QEMU process on {me.host}", f"see `zv vm show {vm}`")
     if lease is None:
         return Lease(vm=vm, epoch=1, state=LeaseState.RUNNING, holder=me, why=why, written_at=at)
-    if lease.state is LeaseState.SUSPENDED:
-        raise Refused(f"{vm} is suspended with its memory saved", "resume it instead")
+    if lease.state in {LeaseState.SUSPENDED, LeaseState.RESUMING}:
+        raise Refused(
+            f"{vm} is {lease.state} with its memory saved",
+            f"go on with it: zv vm resume {vm}; or throw its memory away: zv vm discard {vm}",
+        )
     if lease.state is LeaseState.RUNNING:
         _refuse_heir(lease)
         if lease.holder is not None and lease.holder.host != me.host:
@@ -115,6 +118,73 @@ def release_confirmed_dead(
             f"the agent of {other} settles it; see `zv vm show {vm}`",
         )
     return _next(lease, LeaseState.RELEASED, None, why, at).model_copy(update={"is_failure": True})
+
+
+def suspend(lease: Lease | None, vm: str, me: Holder, memory_id: str, *, why: str, at: str = "") -> Lease:
+    """The holder gives the vm up with its memory saved, complete and durable. From here on it never goes on by
+    itself: whoever resumes it links the next epoch."""
+    held = _held_by_boot(lease, vm, me)
+    _refuse_heir(held)
+    claim = _next(held, LeaseState.SUSPENDED, None, why, at)
+    return claim.model_copy(update={"memory_id": memory_id, "migration_id": memory_id})
+
+
+def keep_running(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str = "") -> Lease:
+    """The holder goes on after a suspend that was not finished: linking the next epoch decides against its own
+    claim that may still be on its way to a slow datastore."""
+    held = _held_by_boot(lease, vm, me)
+    _refuse_heir(held)
+    return _next(held, LeaseState.RUNNING, me, why, at)
+
+
+def begin_resume(
+    lease: Lease | None, vm: str, me: Holder, *, is_takeover: bool = False, why: str, at: str = ""
+) -> Lease:
+    """Before the saved memory is loaded here. `is_takeover`: also from another host that is loading it; that
+    needs no proof that it is dead, since its next claim fails and it runs nothing before."""
+    if lease is None or not lease.memory_id:
+        raise Refused(f"{vm} is not suspended", f"see: zv vm show {vm}")
+    loads_elsewhere = lease.state is LeaseState.RESUMING and lease.holder is not None and lease.holder != me
+    if lease.state not in {LeaseState.SUSPENDED, LeaseState.RESUMING} or (loads_elsewhere and not is_takeover):
+        where = f" by {lease.holder.host}" if lease.holder else ""
+        raise Refused(f"{vm} is {lease.state}{where} (epoch {lease.epoch})", f"see: zv vm show {vm}")
+    return _with_memory(_next(lease, LeaseState.RESUMING, me, why, at), lease)
+
+
+def run_resumed(lease: Lease | None, vm: str, me: Holder, memory_id: str, *, why: str, at: str = "") -> Lease:
+    """All memory is loaded: linked before the first `cont`. The saved memory is past from here on; the claim keeps
+    its id as that of the move it came by."""
+    loading = _resuming_here(lease, vm, me, memory_id)
+    claim = _next(loading, LeaseState.RUNNING, me, why, at)
+    return claim.model_copy(update={"migration_id": memory_id})
+
+
+def give_back(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str = "") -> Lease:
+    """The memory was not loaded here (by any boot of this host): it stays saved for whoever resumes it next."""
+    if lease is None or lease.state is not LeaseState.RESUMING or lease.holder is None:
+        raise Refused(f"{vm} is not being resumed", f"see: zv vm show {vm}")
+    if lease.holder.host != me.host:
+        raise Refused(f"{vm} is being resumed by {lease.holder.host}, not by {me.host}", "ask that host")
+    return _with_memory(_next(lease, LeaseState.SUSPENDED, None, why, at), lease)
+
+
+def discard(lease: Lease | None, vm: str, *, why: str, at: str = "") -> Lease:
+    """The saved memory is thrown away: the vm boots fresh next."""
+    if lease is None or lease.state is not LeaseState.SUSPENDED:
+        state = lease.state if lease is not None else "stopped"
+        raise Refused(f"{vm} is {state}, not suspended", f"see: zv vm show {vm}")
+    return _next(lease, LeaseState.RELEASED, None, why, at)
+
+
+def _with_memory(claim: Lease, before: Lease) -> Lease:
+    return claim.model_copy(update={"memory_id": before.memory_id, "migration_id": before.memory_id})
+
+
+def _resuming_here(lease: Lease | None, vm: str, me: Holder, memory_id: str) -> Lease:
+    is_mine = lease is not None and lease.state is LeaseState.RESUMING and lease.holder == me
+    if lease is None or not is_mine or lease.memory_id != memory_id:
+        raise Refused(f"{vm} is not being resumed by {me.host} any more", "its lease has gone on; read it again")
+    return lease
 
 
 def _next(lease: Lease, state: LeaseState, holder: Holder | None, why: str, at: str) -> Lease:

@@ -12,6 +12,7 @@ KEPT_EPOCHS = 64
 class LeaseState(StrEnum):
     RUNNING = "running"
     SUSPENDED = "suspended"
+    RESUMING = "resuming"
     RELEASED = "released"
 
 
@@ -27,7 +28,9 @@ class Lease(Model):
 
     The highest epoch is the truth. `heir` is set only while a live migration runs: the host that may
     claim `epoch + 1` once it has been given the word. `migration_id` names that migration, also in the
-    claim by which the heir became the holder. `is_failure`: released because its QEMU ended unasked.
+    claim by which the heir became the holder. `memory_id` names the saved memory of a vm that is suspended
+    (nobody holds it) or being resumed (`holder` loads it; no vCPU runs before it links `running`, so anybody
+    may take the loading over by linking the next epoch). `is_failure`: released because its QEMU ended unasked.
     `why` tells people the cause of this claim. `written_at` is for people only; no decision reads it.
     """
 
@@ -37,6 +40,7 @@ class Lease(Model):
     holder: Holder | None
     heir: HostName | None = None
     migration_id: str = ""
+    memory_id: str = ""
     is_failure: bool = False
     why: str = ""
     written_at: str = ""

@@ -33,16 +33,28 @@ class Candidate(Model):
     why: str
 
 
+class Forecast(Model):
+    """What saving a vm's memory will take. `write_bps` (bytes/s) was measured on the datastore just now; the
+    outage is a first estimate of the time that nobody can use the vm."""
+
+    size_bytes: int
+    free_bytes: int
+    write_bps: float
+    outage_s: float
+
+
 class MigrationPlan(Model):
     """Answer of `--dry-run`. `reason` tells why this target."""
 
     vm: Name
-    mode: Literal["live"] = "live"
+    mode: Literal["live", "quick"] = "live"
     source: HostName
     target: HostName | None
     reason: str
     findings: tuple[Finding, ...]
     candidates: tuple[Candidate, ...] = ()
+    forecast: Forecast | None = None
+    """Of a quick migration."""
 
     @property
     def is_refused(self) -> bool:

@@ -62,8 +62,16 @@ class StopVm(StrictModel):
     timeout_s: int = Field(default=0, ge=0, le=3600)
 
 
+class ResumeVm(StrictModel):
+    """`host` None: placement chooses."""
+
+    host: HostName | None = None
+
+
 class MigrateVm(StrictModel):
-    mode: Literal["live"] = "live"
+    """`mode` live: the vm runs on meanwhile. quick: it is suspended to shared storage and resumed."""
+
+    mode: Literal["live", "quick"] = "live"
     target: HostName | None = None
     options: MigrationOptions = MigrationOptions()
 

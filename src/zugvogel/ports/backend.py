@@ -24,6 +24,7 @@ from zugvogel.domain.requests import (
     MigrateVm,
     NewToken,
     RegisterVm,
+    ResumeVm,
     StartVm,
     StopVm,
 )
@@ -125,6 +126,13 @@ class Backend(Protocol):
         """ "qemu" and "serial" of the host that runs it or ran it last."""
 
     async def console(self, name: str) -> ByteStream: ...
+    async def suspend_vm(self, name: str) -> Task:
+        """Its memory goes to its datastore; report: QuickReport."""
+
+    async def resume_vm(self, name: str, request: ResumeVm) -> Task: ...
+    async def discard_vm(self, name: str) -> VmView:
+        """Throw the saved memory of a suspended vm away: it boots fresh next."""
+
     async def plan_migration(self, name: str, request: MigrateVm) -> MigrationPlan: ...
     async def migrate_vm(self, name: str, request: MigrateVm) -> Task:
         """Progress detail: MigrationProgress; report: MigrationReport. A refused plan raises Refused with

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from zugvogel.domain.memory import MemoryFormat
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.domain.vm import VmDefinition
 
@@ -116,6 +117,21 @@ class Machine(Protocol):
 
     async def migrate_to(self, address: str, port: int) -> None:
         """Returns as soon as QEMU has taken the order."""
+
+    # saved memory
+    async def save_to(self, path: Path, format: MemoryFormat) -> None:
+        """Order the memory of the stopped vm into `path` (made before, QEMU's user may write it). Returns as
+        soon as QEMU has taken the order; `migration` tells how it goes."""
+
+    async def forget_save(self) -> None:
+        """After a save that was not finished: the vm can be migrated and saved again."""
+
+    async def load_from(self, path: Path, format: MemoryFormat) -> None:
+        """For a machine that was spawned with `incoming`: load what `save_to` wrote. Returns when the order is
+        taken. Disks are not touched before `cont`."""
+
+    async def memory_used_bytes(self) -> int:
+        """What of the vm's RAM takes up memory of this host: no more than this has to be saved."""
 
     async def migration(self) -> MigrationSample:
         """query-migrate."""

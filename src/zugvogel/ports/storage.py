@@ -12,6 +12,7 @@ from typing import Protocol
 from zugvogel.domain.datastore import Beat, Datastore, FileSystem
 from zugvogel.domain.host import DatastoreReport
 from zugvogel.domain.lease import Lease
+from zugvogel.domain.memory import Manifest
 from zugvogel.domain.vm import VmDefinition
 
 
@@ -73,6 +74,55 @@ class VmFolders(Protocol):
         """Absolute path on this host, for QEMU."""
 
 
+class MemoryStore(Protocol):
+    """Saved memory of the vms on one datastore: ``memory.<id>.ram`` and its manifest ``memory.<id>.json`` in the
+    vm's folder."""
+
+    async def free_bytes(self) -> int: ...
+
+    async def measure_write_bps(self, vm: str, size_bytes: int) -> float:
+        """Write a temporary file of that size in the vm's folder, past the page cache and durably; bytes/s."""
+
+    async def make(self, vm: str, memory_id: str) -> Path:
+        """A new empty memory file that QEMU's user may write. Raises `AlreadyExists`."""
+
+    async def path(self, vm: str, memory_id: str) -> Path:
+        """Where the memory file lies. Raises `NotFound`."""
+
+    async def seal(self, manifest: Manifest) -> Manifest:
+        """Make the memory file durable, take size, checksum and the disks' states, write the manifest durably.
+        From here on the memory can be loaded. Returns the whole manifest."""
+
+    async def read(self, vm: str, memory_id: str) -> Manifest:
+        """The manifest as written. Raises `NotFound`, or `StorageError` when it is torn or of another vm."""
+
+    async def verify(self, manifest: Manifest) -> None:
+        """Raises `Refused` when the memory file is torn or another one, or a disk changed since."""
+
+    async def ids(self, vm: str) -> list[str]:
+        """Of all memory files and manifests in the vm's folder."""
+
+    async def discard(self, vm: str, memory_id: str) -> None:
+        """Remove manifest and file, in this order; nothing if they are not there."""
+
+
+class Orders(Protocol):
+    """Orders between hosts through the datastore alone: ``.zugvogel/orders/<host>/<vm>`` and the answer beside it.
+    Whoever gives an order takes it back when it is done with."""
+
+    async def give(self, host: str, vm: str, order: bytes) -> None: ...
+
+    async def take_back(self, host: str, vm: str) -> None:
+        """The order and its answer; nothing if they are not there."""
+
+    async def given(self, host: str) -> dict[str, bytes]:
+        """vm -> order, of all that were given to `host` and not taken back."""
+
+    async def answer(self, host: str, vm: str, answer: bytes) -> None: ...
+
+    async def answer_of(self, host: str, vm: str) -> bytes | None: ...
+
+
 class Beats(Protocol):
     """Host beats on one datastore."""
 
@@ -95,6 +145,10 @@ class MountedDatastore(Protocol):
     def folders(self) -> VmFolders: ...
     @property
     def beats(self) -> Beats: ...
+    @property
+    def memory(self) -> MemoryStore: ...
+    @property
+    def orders(self) -> Orders: ...
 
     async def report(self) -> DatastoreReport: ...
 

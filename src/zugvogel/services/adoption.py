@@ -13,14 +13,16 @@ from zugvogel.ports.hypervisor import Machine, MachineStatus
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.recovery import MigrationRecovery
+from zugvogel.services.suspend.recovery import SuspendRecovery
 
 log = logging.getLogger(__name__)
 
 
 class Adoption:
-    def __init__(self, vms: LocalVms, moves: MigrationRecovery) -> None:
+    def __init__(self, vms: LocalVms, moves: MigrationRecovery, suspends: SuspendRecovery) -> None:
         self._vms = vms
         self._moves = moves
+        self._suspends = suspends
 
     async def take_over(self, machine: Machine) -> Guest | None:
         """A QEMU that outlived an earlier agent: keep it if the lease is still ours, end it if not. Waits for a
@@ -95,6 +97,7 @@ class Adoption:
         try:
             await self.settle_one(record)
             await self._moves.forget_left(record)
+            await self._suspends.tidy(record)
         except ZugvogelError as error:
             log.warning("%s: not looked for what an earlier agent left: %s", name, error)
 
@@ -118,7 +121,7 @@ class Adoption:
         """A vm that has no QEMU here though the lease, or the registry, says it runs here."""
         name, datastore = record.definition.name, record.datastore
         lease = await self._vms.mounted(datastore).leases.read(name)
-        if lease is None or self._vms.is_in_care(name):
+        if lease is None or self._vms.is_in_care(name) or lease.state is LeaseState.RESUMING:
             return
         if lease.holder is None:
             self._catch_up(record, lease)
@@ -131,7 +134,17 @@ class Adoption:
             await self._vms.ends.link(datastore, released)
 
     def _catch_up(self, record: VmRecord, lease: Lease) -> None:
-        """The lease was released but the registry never heard of it: the agent died in between."""
+        """The vm was given up but the registry never heard of it: the agent died in between."""
         is_behind = record.host == self._vms.host and record.observed is VmState.RUNNING
+        if is_behind and lease.state is LeaseState.SUSPENDED and lease.epoch > record.epoch:
+            self._vms.inventory.observe(
+                Observation(
+                    vm=lease.vm,
+                    observed=VmState.SUSPENDED,
+                    host=self._vms.host,
+                    epoch=lease.epoch,
+                    why=lease.why,
+                )
+            )
         if is_behind and lease.state is LeaseState.RELEASED and lease.epoch > record.epoch:
             self._vms.ends.tell(lease, {})

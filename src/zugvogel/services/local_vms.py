@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zugvogel.core import lease_rules
@@ -24,6 +25,7 @@ from zugvogel.services.vm_ends import VmEnds
 log = logging.getLogger(__name__)
 
 MIGRATING = "migrating"
+SAVING = "being suspended"
 LOOKING = "being looked at after a restart of the agent"
 ORDERLY_ENDS = {"guest-shutdown", "host-qmp-quit"}
 """Reasons of QEMU's SHUTDOWN event that somebody wanted; anything else is a failure."""
@@ -58,7 +60,7 @@ class Guest:
     @property
     def is_in_move(self) -> bool:
         """A move decides what the end of its QEMU means."""
-        return self.busy in {MIGRATING, LOOKING}
+        return self.busy in {MIGRATING, SAVING, LOOKING}
 
 
 class LocalVms:
@@ -121,7 +123,7 @@ class LocalVms:
             cpus=d.cpus,
             macs=macs,
             addresses=tuple(a for mac in macs for a in self.network.learned_addresses(mac)),
-            is_migrating=guest.busy == MIGRATING,
+            is_migrating=guest.busy in {MIGRATING, SAVING},
             cpu_model=d.cpu_model,
         )
 
@@ -156,6 +158,17 @@ class LocalVms:
             self.reserve(definition)
             lease = await self._claim_start(store, name)
             return await self._spawn(definition, record.datastore, lease)
+        finally:
+            self._starting.discard(name)
+
+    @contextlib.contextmanager
+    def being_started(self, name: str) -> Iterator[None]:
+        """While a vm is brought to run here by other means than `start`: it is in care. Refused when it is."""
+        if self.is_in_care(name):
+            raise Refused(f"{self.host} still has something of {name}", f"see: zv vm show {name}")
+        self._starting.add(name)
+        try:
+            yield
         finally:
             self._starting.discard(name)
 

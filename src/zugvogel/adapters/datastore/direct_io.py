@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BLOCK_BYTES = 4096
@@ -62,3 +63,37 @@ def _read(path: Path, buffer: mmap.mmap, flags: int) -> int:
         return os.preadv(fd, [buffer], 0)
     finally:
         os.close(fd)
+
+
+def pread_uncached(path: Path, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """What lies at each (offset, length), as the storage has it now; both a multiple of a block. Less at the
+    end of the file."""
+    fd, flags = _open_for_reading(path)
+    try:
+        with mmap.mmap(-1, max(length for _, length in places)) as buffer:
+            for offset, length in places:
+                view = memoryview(buffer)[:length]
+                try:
+                    yield bytes(view[: os.preadv(fd, [view], offset)])
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED or not flags:
+                        raise
+                    os.close(fd)
+                    fd, flags = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    yield bytes(view[: os.preadv(fd, [view], offset)])
+                finally:
+                    view.release()
+    finally:
+        os.close(fd)
+
+
+def _open_for_reading(path: Path) -> tuple[int, int]:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT), os.O_DIRECT
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return fd, 0

@@ -11,6 +11,8 @@ from zugvogel.adapters.datastore.beats import FileBeats
 from zugvogel.adapters.datastore.deadline import Deadlines
 from zugvogel.adapters.datastore.folders import FileFolders
 from zugvogel.adapters.datastore.leases import FileLeases
+from zugvogel.adapters.datastore.memory_files import FileMemory
+from zugvogel.adapters.datastore.orders import FileOrders
 from zugvogel.domain.datastore import Datastore, FileSystem
 from zugvogel.domain.host import DatastoreReport
 from zugvogel.errors import Refused, ZugvogelError
@@ -34,6 +36,8 @@ class FileMountedDatastore:
         self._beats = FileBeats(datastore, Deadlines(name, threads=4, deadline_s=deadline_s))
         self._folders = FileFolders(root, host, uid, gid, self._deadlines, self._check)
         self._leases = FileLeases(root, host, lease_deadlines, self._check)
+        self._memory = FileMemory(root, host, uid, gid, self._deadlines, self._check)
+        self._orders = FileOrders(root, host, lease_deadlines, self._check)
         self.role_leases = FileLeases(layout.own(root) / "roles", host, lease_deadlines, self._check)
 
     @property
@@ -51,6 +55,14 @@ class FileMountedDatastore:
     @property
     def beats(self) -> FileBeats:
         return self._beats
+
+    @property
+    def memory(self) -> FileMemory:
+        return self._memory
+
+    @property
+    def orders(self) -> FileOrders:
+        return self._orders
 
     async def report(self) -> DatastoreReport:
         """Never raises: what is wrong stands in `why`."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
-from zugvogel.adapters.qemu import migration
+from zugvogel.adapters.qemu import migration, saved_memory
 from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
+from zugvogel.domain.memory import MemoryFormat
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
 from zugvogel.ports.clock import Clock
@@ -250,6 +251,27 @@ class QmpMachine:
 
     async def migrate_to(self, address: str, port: int) -> None:
         await self.execute("migrate", migration.channel(address, port))
+
+    async def save_to(self, path: Path, format: MemoryFormat) -> None:
+        await saved_memory.save(self._client_call, path, format)
+
+    async def forget_save(self) -> None:
+        await saved_memory.forget(self._client_call)
+
+    async def load_from(self, path: Path, format: MemoryFormat) -> None:
+        await saved_memory.load(self._client_call, path, format)
+
+    @property
+    def _client_call(self) -> saved_memory.Qmp:
+        return saved_memory.Qmp(self.execute, self._send_file)
+
+    async def _send_file(self, fd: int, name: str) -> None:
+        """Pass an open file to QEMU under `name`."""
+        self._client.send_fd_scm(fd)
+        await self.execute("getfd", {"fdname": name})
+
+    async def memory_used_bytes(self) -> int:
+        return await asyncio.to_thread(saved_memory.resident_bytes, self.pid)
 
     async def migration(self) -> MigrationSample:
         return migration.sample(await self.execute("query-migrate"))

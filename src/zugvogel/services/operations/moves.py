@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zugvogel.core import cpu, placement
-from zugvogel.core.checks import MigrationFacts, check_migration
+from zugvogel.core.checks import MigrationFacts, check_migration, check_quick_migration, check_space
 from zugvogel.core.convergence import channels_for
 from zugvogel.domain.host import HostStatus
 from zugvogel.domain.migration import (
     Candidate,
     Finding,
     FindingLevel,
+    Forecast,
     MigrationOptions,
     MigrationPlan,
 )
@@ -27,6 +29,8 @@ from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
 ABOUT_TO = "about to migrate"
+
+Check = Callable[[MigrationFacts], tuple[Finding, ...]]
 
 
 class MoveOperations:
@@ -46,13 +50,21 @@ class MoveOperations:
         if request.target is not None:
             self._w.inventory.host(request.target)
         statuses = await self._w.statuses()
-        candidates = self._candidates(record, view, statuses)
+        check = check_quick_migration if request.mode == "quick" else check_migration
+        candidates = self._candidates(record, view, statuses, check)
         target, reason = self._choose_target(candidates, request.target)
         findings: tuple[Finding, ...] = ()
         if target is not None:
-            findings = check_migration(self._facts(record, view, statuses, target))
+            findings = check(self._facts(record, view, statuses, target))
+        forecast = None
+        if request.mode == "quick":
+            answer = await self._w.on(view.host, "suspend.forecast", {"vm": name}, timeout_s=90.0)
+            forecast = Forecast.model_validate(answer)
+            findings = (*findings, check_space(name, record.datastore, forecast))
         return MigrationPlan(
             vm=name,
+            mode=request.mode,
+            forecast=forecast,
             source=view.host,
             target=target,
             reason=reason,
@@ -60,22 +72,24 @@ class MoveOperations:
             candidates=candidates,
         )
 
-    def _candidates(self, record: VmRecord, view: VmView, statuses: list[HostStatus]) -> tuple[Candidate, ...]:
+    def _candidates(
+        self, record: VmRecord, view: VmView, statuses: list[HostStatus], check: Check
+    ) -> tuple[Candidate, ...]:
         """Hosts weighed by room; those a pre-check refuses are unfit with that cause."""
         networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
         others = [s for s in statuses if s.host.name != view.host]
         weighed = placement.weigh(record.definition, record.datastore, networks, others)
-        checked = [self._check_candidate(c, record, view, statuses) for c in weighed]
+        checked = [self._check_candidate(c, record, view, statuses, check) for c in weighed]
         return tuple(sorted(checked, key=lambda c: (not c.is_fit, -c.score, c.host)))
 
     def _check_candidate(
-        self, candidate: Candidate, record: VmRecord, view: VmView, statuses: list[HostStatus]
+        self, candidate: Candidate, record: VmRecord, view: VmView, statuses: list[HostStatus], check: Check
     ) -> Candidate:
         if not candidate.is_fit:
             return candidate
         refused = [
             f
-            for f in check_migration(self._facts(record, view, statuses, candidate.host))
+            for f in check(self._facts(record, view, statuses, candidate.host))
             if f.level is FindingLevel.REFUSED
         ]
         if not refused:
@@ -119,7 +133,11 @@ class MoveOperations:
                 f"{f.code}: {f.cause}; {f.next_step}" for f in plan.findings if f.level is FindingLevel.REFUSED
             ]
             told = "\n  ".join(causes) or plan.reason
-            raise Refused(f"{name} cannot be live-migrated:\n  {told}", "")
+            how = "live-migrated" if request.mode == "live" else "moved by quick migration"
+            raise Refused(f"{name} cannot be {how}:\n  {told}", "")
+        if request.mode == "quick":
+            order = {"vm": name, "target": plan.target, "reason": plan.reason}
+            return Task.model_validate(await self._w.on(str(plan.source), "vm.migrate-quick", order))
         payload = {
             "cores": await self._least_cores(plan.source, plan.target),
             "vm": name,

@@ -304,8 +304,13 @@ class VmOperations:
     async def change_vm(self, name: str, request: ChangeVm) -> VmView:
         record = self._w.inventory.vm(name)
         folders = self._w.mounted(record.datastore).folders
-        if (request.add_disks or request.add_networks) and record.observed is VmState.RUNNING:
-            raise Refused(f"{name} is running; disks and networks are added to stopped vms", f"zv vm stop {name}")
+        if (request.add_disks or request.add_networks) and record.observed in {
+            VmState.RUNNING,
+            VmState.SUSPENDED,
+        }:
+            raise Refused(
+                f"{name} is {record.observed}; disks and networks are added to stopped vms", f"zv vm stop {name}"
+            )
         before = await folders.read(name)
         update = request.model_dump(
             include={"memory_bytes", "cpus", "cpu_model", "description"}, exclude_none=True
@@ -344,6 +349,11 @@ class VmOperations:
             is_left_here = host == self._w.me and not lease.heir and not self._w.vms.is_in_care(name)
             if is_left_here and is_left_here_allowed:
                 return
+            if lease.state is LeaseState.SUSPENDED:
+                raise Refused(
+                    f"{name} is suspended with its memory saved",
+                    f"go on with it: zv vm resume {name}; or throw its memory away: zv vm discard {name}",
+                )
             raise Refused(f"{name} is {lease.state} on {host}", f"stop it first: zv vm stop {name}")
 
     async def delete_vm(self, name: str) -> Task:

@@ -1,0 +1,78 @@
+"""Orders between hosts as files: ``.zugvogel/orders/<host>/<vm>.order`` and ``<vm>.answer``, sealed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from zugvogel.adapters.datastore import layout
+from zugvogel.adapters.datastore.deadline import Deadlines
+from zugvogel.adapters.datastore.direct_io import read_uncached
+from zugvogel.adapters.datastore.sealed import seal, unseal
+
+
+class FileOrders:
+    """`check` as for the leases."""
+
+    def __init__(self, root: Path, host: str, deadlines: Deadlines, check: Callable[[], None]) -> None:
+        self._folder, self._host, self._deadlines, self._check = (
+            layout.own(root) / "orders",
+            host,
+            deadlines,
+            check,
+        )
+
+    def _path(self, host: str, vm: str, kind: str) -> Path:
+        return self._folder / layout.checked_host(host) / f"{layout.checked_name(vm)}.{kind}"
+
+    async def give(self, host: str, vm: str, order: bytes) -> None:
+        await self._deadlines.run("giving an order", lambda: self._write(self._path(host, vm, "order"), order))
+
+    async def answer(self, host: str, vm: str, answer: bytes) -> None:
+        await self._deadlines.run("answering", lambda: self._write(self._path(host, vm, "answer"), answer))
+
+    async def take_back(self, host: str, vm: str) -> None:
+        paths = [self._path(host, vm, kind) for kind in ("order", "answer")]
+
+        def remove() -> None:
+            self._check()
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+        await self._deadlines.run("taking an order back", remove)
+
+    async def given(self, host: str) -> dict[str, bytes]:
+        folder = self._folder / layout.checked_host(host)
+
+        def look() -> dict[str, bytes]:
+            self._check()
+            found = {}
+            with contextlib.suppress(FileNotFoundError):
+                for name in layout.names_in(folder):
+                    if name.endswith(".order") and (body := _read(folder / name)) is not None:
+                        found[name.removesuffix(".order")] = body
+            return found
+
+        return await self._deadlines.run("looking for orders", look)
+
+    async def answer_of(self, host: str, vm: str) -> bytes | None:
+        path = self._path(host, vm, "answer")
+
+        def look() -> bytes | None:
+            self._check()
+            return _read(path)
+
+        return await self._deadlines.run("looking for an answer", look)
+
+    def _write(self, path: Path, body: bytes) -> None:
+        self._check()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        layout.replace_durably(path, seal(body), self._host)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return unseal(read_uncached(path))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Suspend, resume and quick migration: a vm's memory through shared storage."""

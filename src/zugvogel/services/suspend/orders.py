@@ -1,0 +1,165 @@
+"""The target's side of a quick migration: orders found on the datastore, or sooner when told by RPC.
+
+An order says: be ready to load memory `id`. A QEMU is started at once, while the source still saves; the answer
+says so. Then the lease is watched: once it says `suspended` with that memory, it is loaded and run here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
+from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.memory import ResumeAnswer, ResumeOrder
+from zugvogel.errors import Refused, ZugvogelError
+from zugvogel.ports.hypervisor import Machine
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.suspend.resuming import Failpoint, Resumer
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.02
+IDLE_POLL_S = 0.25
+ORDER_CHECK_S = 1.0
+
+
+@dataclass(slots=True)
+class _Expected:
+    order: ResumeOrder
+    datastore: str
+    task: asyncio.Task[None] | None = None
+
+
+class ResumeOrders:
+    """RPC command ``resume.look``; `tick` each second."""
+
+    def __init__(
+        self,
+        vms: LocalVms,
+        resumer: Resumer,
+        mounted: Callable[[], list[MountedDatastore]],
+        failpoint: Failpoint,
+    ) -> None:
+        self._vms = vms
+        self._clock = vms.clock
+        self._resumer = resumer
+        self._mounted = mounted
+        self._failpoint = failpoint
+        self._expected: dict[str, _Expected] = {}
+        self._done: set[str] = set()
+        """Orders that were carried out or given up; an order is looked at once."""
+        self._looking = asyncio.Lock()
+
+    def handlers(self) -> dict[str, Any]:
+        return {"resume.look": self._on_look}
+
+    def reserved(self) -> tuple[int, int]:
+        """(bytes, cpus) promised to vms that are on their way here."""
+        waiting = [e.order.definition for e in self._expected.values() if e.order.vm not in self._vms.guests]
+        return sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in waiting), sum(d.cpus for d in waiting)
+
+    async def _on_look(self, payload: dict[str, Any]) -> dict[str, Any]:
+        await self.tick()
+        return {}
+
+    async def tick(self) -> None:
+        """Take up orders that are new. A datastore that does not answer holds up nobody else's."""
+        async with self._looking:
+            await asyncio.gather(*(self._look(store) for store in self._mounted()))
+
+    async def _look(self, store: MountedDatastore) -> None:
+        try:
+            given = await store.orders.given(self._vms.host)
+        except ZugvogelError as error:
+            log.debug("orders not looked at: %s", error)
+            return
+        for vm, raw in given.items():
+            try:
+                order = ResumeOrder.model_validate_json(raw)
+            except ValidationError as error:
+                log.warning("order for %s is not understood: %s", vm, error)
+                continue
+            if order.vm == vm and order.id not in self._done and vm not in self._expected:
+                self._done.add(order.id)
+                expected = self._expected[vm] = _Expected(order, store.datastore.name)
+                expected.task = asyncio.create_task(self._carry_out(expected), name=f"resume {vm}")
+
+    async def _carry_out(self, expected: _Expected) -> None:
+        order = expected.order
+        try:
+            await self._expect(expected)
+        except ZugvogelError as error:
+            log.warning("%s: order of %s not carried out: %s", order.vm, order.source, error)
+        finally:
+            self._expected.pop(order.vm, None)
+
+    async def _expect(self, expected: _Expected) -> None:
+        order, store = expected.order, self._vms.mounted(expected.datastore)
+        machine: Machine | None = None
+        try:
+            await self._failpoint("target.ordered")
+            if self._vms.is_in_care(order.vm):
+                raise Refused(f"{self._vms.host} still has something of {order.vm}")
+            machine = await self._resumer.spawn(order.definition, expected.datastore, order.id)
+            await store.orders.answer(self._vms.host, order.vm, _answer(order))
+            await self._failpoint("target.ready")
+            if not await self._until_saved(expected, machine):
+                await machine.kill()
+                return
+        except ZugvogelError as error:
+            if machine is not None:
+                await machine.kill()
+            await store.orders.answer(self._vms.host, order.vm, _answer(order, str(error)))
+            raise
+        await self._resumer.resume(
+            order.vm,
+            expected.datastore,
+            lambda *said, **more: None,
+            machine=machine,
+            why=f"quick migration from {order.source}",
+        )
+
+    async def _until_saved(self, expected: _Expected, machine: Machine) -> bool:
+        """True when the lease says suspended with the ordered memory; False when the order was taken back."""
+        order, store = expected.order, self._vms.mounted(expected.datastore)
+        checked_at = self._clock.monotonic()
+        while machine.is_alive:
+            lease = await self._lease(store, order.vm)
+            if lease is not None and lease.memory_id == order.id and lease.state is LeaseState.SUSPENDED:
+                return True
+            now = self._clock.monotonic()
+            if now - checked_at >= ORDER_CHECK_S:
+                checked_at = now
+                if not await self._still_stands(store, order):
+                    return False
+            await self._clock.sleep(POLL_S)
+        return False
+
+    async def _lease(self, store: MountedDatastore, vm: str) -> Lease | None:
+        try:
+            return await store.leases.read(vm)
+        except ZugvogelError as error:
+            log.info("%s: lease not read: %s", vm, error)
+            await self._clock.sleep(IDLE_POLL_S)
+            return None
+
+    async def _still_stands(self, store: MountedDatastore, order: ResumeOrder) -> bool:
+        try:
+            raw = (await store.orders.given(self._vms.host)).get(order.vm)
+        except ZugvogelError:
+            return True
+        try:
+            return raw is not None and ResumeOrder.model_validate_json(raw).id == order.id
+        except ValidationError:
+            return False
+
+
+def _answer(order: ResumeOrder, why: str = "") -> bytes:
+    return ResumeAnswer(id=order.id, why=why).model_dump_json().encode()

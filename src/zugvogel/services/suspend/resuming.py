@@ -1,0 +1,302 @@
+"""The target's side: load saved memory, and run it.
+
+The lease goes `suspended` -> `resuming` (this host loads) -> `running`, linked after all memory is in (Q3) and
+before the first `cont`. Up to `running` nothing of the guest ran: whatever fails, the memory stays as saved and
+is given back for whoever resumes next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from zugvogel.core import cpu, lease_rules
+from zugvogel.domain.host import HostFacts
+from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.memory import Manifest
+from zugvogel.domain.task import Severity
+from zugvogel.domain.vm import VmDefinition, VmState
+from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
+from zugvogel.services.inventory import Observation
+from zugvogel.services.local_vms import Guest, LocalVms
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.02
+AGAIN_S = 0.5
+LOAD_STALL_S = 60.0
+ROLE = "resuming"
+
+Failpoint = Callable[[str], Awaitable[None]]
+Progress = Callable[..., None]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A vm that was resumed; `marks` are (phase, when it began) on this host's clock."""
+
+    guest: Guest
+    manifest: Manifest
+    resume_at: float = 0.0
+    marks: list[tuple[str, float]] = field(default_factory=list)
+
+
+class Resumer:
+    def __init__(
+        self,
+        vms: LocalVms,
+        hypervisor: Hypervisor,
+        facts: Callable[[], Awaitable[HostFacts]],
+        failpoint: Failpoint,
+        tell_now: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._vms = vms
+        self._clock = vms.clock
+        self._hypervisor = hypervisor
+        self._facts = facts
+        self._failpoint = failpoint
+        self._tell_now = tell_now
+
+    async def spawn(self, definition: VmDefinition, datastore: str, memory_id: str) -> Machine:
+        """A QEMU that waits for the memory; nothing else is touched."""
+        await self._vms.room_known()
+        self._vms.reserve(definition)
+        spec = MachineSpec(
+            definition=definition,
+            folder=self._vms.mounted(datastore).folders.path(definition.name),
+            nics=self._vms.nic_specs(definition),
+            incoming=True,
+            tags={
+                "role": ROLE,
+                "memory_id": memory_id,
+                "datastore": datastore,
+                "definition": definition.model_dump(mode="json"),
+            },
+        )
+        return await self._hypervisor.spawn(spec)
+
+    async def resume(
+        self,
+        name: str,
+        datastore: str,
+        progress: Progress,
+        *,
+        machine: Machine | None = None,
+        is_takeover: bool = False,
+        why: str = "resumed by request",
+    ) -> Loaded:
+        """Go on with the suspended vm `name` here. `machine`: spawned before; it is used up. `is_takeover`: also
+        when another host is loading it. Raises after giving the memory back."""
+        with self._vms.being_started(name):
+            try:
+                return await self._resume(name, datastore, progress, machine, is_takeover, why)
+            except BaseException:
+                if machine is not None:
+                    await machine.kill()
+                raise
+
+    async def _resume(
+        self, name: str, datastore: str, progress: Progress, machine: Machine | None, is_takeover: bool, why: str
+    ) -> Loaded:
+        store = self._vms.mounted(datastore)
+        marks = [("hand-over", self._clock.monotonic())]
+        progress("hand-over", "checking what was saved")
+        lease = await store.leases.read(name)
+        claim = lease_rules.begin_resume(
+            lease, name, self._vms.me, is_takeover=is_takeover, why=why, at=self._clock.now_iso()
+        )
+        manifest = await store.memory.read(name, claim.memory_id)
+        self._refuse_unfit(manifest, await self._facts())
+        await store.memory.verify(manifest)
+        await self._failpoint("target.before-claim")
+        await store.leases.claim(claim)
+        try:
+            marks.append(("load", self._clock.monotonic()))
+            progress("load", f"loading the memory of {name}")
+            await self._failpoint("target.claimed")
+            if machine is None:
+                machine = await self.spawn(manifest.definition, datastore, manifest.id)
+            await self._load(machine, manifest, datastore, progress)
+            await self._failpoint("target.loaded")
+        except BaseException as error:
+            if machine is not None:
+                await machine.kill()
+            await self.give_back(name, datastore, f"not loaded on {self._vms.host}: {error}")
+            raise
+        return await self._run(machine, manifest, datastore, marks, why)
+
+    def _refuse_unfit(self, manifest: Manifest, facts: HostFacts) -> None:
+        """L4 for saved memory: CPU, acceleration and QEMU of this host."""
+        vm, me = manifest.vm, self._vms.host
+        model, here = manifest.definition.cpu_model, facts.cpu
+        saved = manifest.cpu
+        if here.vendor != saved.vendor:
+            raise Refused(
+                f"{vm} was saved on a CPU of {saved.vendor}, {me} has {here.vendor}", "choose another host"
+            )
+        if facts.accelerator != manifest.accelerator:
+            raise Refused(
+                f"{vm} was saved under {manifest.accelerator}, {me} runs vms with {facts.accelerator}",
+                "choose another host",
+            )
+        if model == "host" and (here.family, here.model, here.stepping) != (
+            saved.family,
+            saved.model,
+            saved.stepping,
+        ):
+            raise Refused(
+                f"{vm} ran with its host's own CPU model, and {me} has another CPU", "choose another host"
+            )
+        missing = [] if model == "host" else cpu.missing_flags(model, facts)
+        if missing:
+            raise Refused(f"{vm} needs cpu flags {', '.join(missing)} that {me} lacks", "choose another host")
+        if _version(facts.qemu_version) < _version(manifest.qemu_version):
+            raise Refused(
+                f"{vm} was saved by QEMU {manifest.qemu_version}, {me} has {facts.qemu_version}",
+                f"update QEMU on {me}, or choose another host",
+            )
+
+    async def _load(self, machine: Machine, manifest: Manifest, datastore: str, progress: Progress) -> None:
+        """Returns when QEMU has all of it."""
+        path = await self._vms.mounted(datastore).memory.path(manifest.vm, manifest.id)
+        for mac, addresses in manifest.addresses.items():
+            self._vms.network.teach(mac, addresses)
+        await machine.load_from(path, manifest.format)
+        await self._failpoint("target.loading")
+        began = self._clock.monotonic()
+        moved_at, used = began, 0
+        while True:
+            sample = await machine.migration()
+            if sample.status == "completed":
+                return
+            if sample.status == "failed":
+                raise ProcedureFailed(f"QEMU could not load it: {sample.error}", f"see: zv vm log {manifest.vm}")
+            now, before = self._clock.monotonic(), used
+            used = await machine.memory_used_bytes()
+            if used > before:
+                moved_at = now
+            elif now - moved_at > LOAD_STALL_S:
+                raise ProcedureFailed(
+                    f"nothing came from datastore {datastore} for {LOAD_STALL_S:.0f} s",
+                    "check the mount and the storage behind it",
+                )
+            expected = max(1, min(manifest.used_bytes, manifest.definition.memory_bytes))
+            progress(
+                "load",
+                f"{used / 1e6:.0f} MB in memory",
+                min(0.99, used / expected),
+                {"phase": "load", "transferred_bytes": used, "total_bytes": expected, "elapsed_s": now - began},
+            )
+            await self._clock.sleep(POLL_S)
+
+    # running -------------------------------------------------------------------------------------
+
+    async def _run(
+        self, machine: Machine, manifest: Manifest, datastore: str, marks: list[tuple[str, float]], why: str
+    ) -> Loaded:
+        lease = await self._link_running(manifest, datastore, why)
+        if lease is None:
+            await machine.kill()
+            raise ProcedureFailed(f"another host took the resume of {manifest.vm} over", "see: zv vm list")
+        await self._failpoint("target.before-cont")
+        guest = await self.set_going(machine, manifest.definition, datastore, lease)
+        loaded = Loaded(guest, manifest, self._clock.monotonic(), marks)
+        await self.announce(machine)
+        await self._failpoint("target.running")
+        await self._discard(guest, manifest.id)
+        await self._tell_now()
+        return loaded
+
+    async def _link_running(self, manifest: Manifest, datastore: str, why: str) -> Lease | None:
+        """None: the lease went on without us. Asked again until it is known."""
+        name, at = manifest.vm, self._clock.now_iso()
+        while True:
+            try:
+                leases = self._vms.mounted(datastore).leases
+                current = await leases.read(name)
+                if current is not None and current.state is LeaseState.RUNNING and current.holder == self._vms.me:
+                    return current  # our own claim, linked late
+                try:
+                    claim = lease_rules.run_resumed(current, name, self._vms.me, manifest.id, why=why, at=at)
+                except Refused:
+                    return None
+                return await leases.claim(claim)
+            except LeaseTaken:
+                continue
+            except ZugvogelError as error:
+                log.warning("%s: loaded, but the lease is not linked yet: %s", name, error)
+                await self._clock.sleep(AGAIN_S)
+
+    async def set_going(self, machine: Machine, definition: VmDefinition, datastore: str, lease: Lease) -> Guest:
+        """The lease says running here: take it into care and let the vCPUs go."""
+        guest = self._vms.admit(machine, definition, datastore, lease.epoch)
+        await machine.set_tags(role="vm", epoch=lease.epoch)
+        try:
+            await machine.cont()
+        except ZugvogelError:
+            await machine.kill()
+            raise
+        self._vms.inventory.observe(
+            Observation(
+                vm=guest.name,
+                observed=VmState.RUNNING,
+                host=self._vms.host,
+                epoch=lease.epoch,
+                why=lease.why,
+                wanted="running",
+            )
+        )
+        told = f"{guest.name} was resumed on {self._vms.host} with its memory"
+        self._vms.events.emit("vm.resumed", guest.name, told, evidence={"epoch": lease.epoch})
+        return guest
+
+    async def announce(self, machine: Machine) -> None:
+        try:
+            await machine.announce()
+        except ZugvogelError as error:
+            log.warning("%s: not announced: %s", machine.vm, error)
+
+    async def _discard(self, guest: Guest, memory_id: str) -> None:
+        """The vm runs: its saved memory is past. What cannot be removed now goes when the agent starts again."""
+        try:
+            await self._vms.mounted(guest.datastore).memory.discard(guest.name, memory_id)
+        except ZugvogelError as error:
+            log.warning("%s: its saved memory is not removed yet: %s", guest.name, error)
+
+    async def give_back(self, name: str, datastore: str, why: str) -> None:
+        """Until the lease says suspended again, or is not ours to give."""
+        at = self._clock.now_iso()
+        while True:
+            try:
+                leases = self._vms.mounted(datastore).leases
+                lease = await leases.read(name)
+                try:
+                    claim = lease_rules.give_back(lease, name, self._vms.me, why=why, at=at)
+                except Refused:
+                    return
+                linked = await leases.claim(claim)
+            except LeaseTaken:
+                continue
+            except NotFound:
+                return
+            except ZugvogelError as error:
+                log.warning("%s: not given back yet: %s", name, error)
+                await self._clock.sleep(AGAIN_S)
+                continue
+            self._tell_given_back(linked, why)
+            return
+
+    def _tell_given_back(self, lease: Lease, why: str) -> None:
+        self._vms.inventory.observe(
+            Observation(vm=lease.vm, observed=VmState.SUSPENDED, host=self._vms.host, epoch=lease.epoch, why=why)
+        )
+        self._vms.events.emit(
+            "vm.resume-failed", lease.vm, f"{lease.vm} stays suspended: {why}", severity=Severity.WARNING
+        )
+
+
+def _version(text: str) -> tuple[int, int]:
+    parts = [int(p) if p.isdigit() else 0 for p in text.split(".")[:2]]
+    return (parts[0] if parts else 0, parts[1] if len(parts) > 1 else 0)

@@ -1,0 +1,296 @@
+"""The source's side: stop the vm, write its memory, make it durable, give the lease up.
+
+The lease that says `suspended` is the one point of no return. Before it is linked the vm goes on here whatever
+fails; after it the vm never goes on here by itself, and whoever resumes it links the next epoch first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from zugvogel.core import lease_rules
+from zugvogel.domain.host import HostFacts
+from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.memory import Manifest, MemoryFormat, SuspendRecord
+from zugvogel.domain.migration import Forecast
+from zugvogel.domain.vm import VmState
+from zugvogel.errors import LeaseTaken, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.ports.hypervisor import MachineStatus
+from zugvogel.services.inventory import Observation
+from zugvogel.services.local_vms import SAVING, Guest, LocalVms
+from zugvogel.services.suspend.records import SuspendRecords
+from zugvogel.services.tasks import TaskCancelled, TaskContext
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.02
+PROBE_BYTES = 32 << 20
+STALL_S = 30.0
+"""Nothing was written for this long: the datastore does not take it."""
+SPARE_BYTES = 64 << 20
+"""Device state, manifest and what grows between the look and the stop."""
+RESUME_FIXED_S = 0.3
+AGAIN_S = 0.5
+
+Failpoint = Callable[[str], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Saving:
+    """One suspend as it runs; times are this host's monotonic seconds. `marks`: (phase, when it began)."""
+
+    guest: Guest
+    record: SuspendRecord
+    ctx: TaskContext
+    forecast: Forecast | None = None
+    manifest: Manifest | None = None
+    stop_at: float = 0.0
+    is_given_up: bool = False
+    """The lease says suspended."""
+    marks: list[tuple[str, float]] = field(default_factory=list)
+
+
+class Saver:
+    def __init__(
+        self,
+        vms: LocalVms,
+        records: SuspendRecords,
+        facts: Callable[[], Awaitable[HostFacts]],
+        failpoint: Failpoint,
+    ) -> None:
+        self._vms = vms
+        self._clock = vms.clock
+        self._records = records
+        self._facts = facts
+        self._failpoint = failpoint
+
+    async def forecast(self, guest: Guest) -> Forecast:
+        """Measures the datastore by writing a little."""
+        memory = self._vms.mounted(guest.datastore).memory
+        used = min(await guest.machine.memory_used_bytes(), guest.definition.memory_bytes)
+        free = await memory.free_bytes()
+        write_bps = await memory.measure_write_bps(guest.name, PROBE_BYTES) if free > 2 * PROBE_BYTES else 0.0
+        outage_s = 2 * used / write_bps + RESUME_FIXED_S if write_bps else 0.0
+        return Forecast(size_bytes=used, free_bytes=free, write_bps=write_bps, outage_s=outage_s)
+
+    async def save(self, saving: Saving) -> None:
+        """From the running vm to the lease that says suspended. Raises after everything was put back: the vm
+        runs on here, and nothing is left of it. When the agent stops (CancelledError) all is left as it is:
+        the next agent puts it back."""
+        guest = saving.guest
+        guest.busy = SAVING
+        is_stopped = False
+        try:
+            await self._records.write(guest.datastore, saving.record)
+            saving.forecast = await self.forecast(guest)
+            self._refuse_without_space(guest, saving.forecast)
+            self.heed_cancel(saving)
+            await self._failpoint("source.before-stop")
+            is_stopped = True
+            await self._write(saving)
+            self.mark(saving, "durable")
+            saving.ctx.progress("durable", "making the memory file durable")
+            saving.manifest = await self._seal(saving)
+            await self._failpoint("source.sealed")
+            self.mark(saving, "hand-over")
+            self.heed_cancel(saving)
+        except (ZugvogelError, TaskCancelled) as error:
+            await self._put_back(saving, is_stopped, str(error))
+            raise
+        await self.give_up(saving)
+
+    def mark(self, saving: Saving, name: str) -> None:
+        """A phase begins now (the one before ends)."""
+        saving.marks.append((name, self._clock.monotonic()))
+
+    @staticmethod
+    def heed_cancel(saving: Saving) -> None:
+        if saving.ctx.cancel_requested.is_set():
+            raise TaskCancelled(f"{saving.guest.name} runs on {saving.record.host}, untouched")
+
+    @staticmethod
+    def _refuse_without_space(guest: Guest, forecast: Forecast) -> None:
+        need = forecast.size_bytes + SPARE_BYTES
+        if need > forecast.free_bytes:
+            raise Refused(
+                f"datastore {guest.datastore} has {forecast.free_bytes >> 20} MiB free, saving {guest.name} "
+                f"needs {need >> 20} MiB",
+                "make room there",
+            )
+
+    async def _write(self, saving: Saving) -> None:
+        """Stop the vCPUs, write the memory. Returns when QEMU says that it is complete."""
+        guest, machine = saving.guest, saving.guest.machine
+        memory = self._vms.mounted(guest.datastore).memory
+        path = await memory.make(guest.name, saving.record.id)
+        is_mapped = "mapped-ram" in await machine.migration_capabilities()
+        form = MemoryFormat.MAPPED if is_mapped else MemoryFormat.STREAM
+        saving.manifest = await self._manifest(saving, form)
+        self.mark(saving, "suspend")
+        await machine.stop()
+        saving.stop_at = self._clock.monotonic()
+        await self._failpoint("source.stopped")
+        await machine.save_to(path, form)
+        await self._failpoint("source.saving")
+        await self._until_saved(saving)
+        await self._failpoint("source.saved")
+
+    async def _manifest(self, saving: Saving, form: MemoryFormat) -> Manifest:
+        guest, facts = saving.guest, await self._facts()
+        return Manifest(
+            id=saving.record.id,
+            vm=guest.name,
+            host=self._vms.host,
+            epoch=guest.epoch,
+            format=form,
+            definition=guest.definition,
+            cpu=facts.cpu,
+            accelerator=facts.accelerator,
+            qemu_version=facts.qemu_version,
+            addresses={n.mac: self._vms.network.learned_addresses(n.mac) for n in guest.definition.nics},
+            saved_at=self._clock.now_iso(),
+        )
+
+    async def _until_saved(self, saving: Saving) -> None:
+        machine, name = saving.guest.machine, saving.guest.name
+        moved_at, moved = self._clock.monotonic(), 0
+        while True:
+            sample = await machine.migration()
+            if sample.status == "completed":
+                return
+            if sample.status in {"failed", "cancelled"}:
+                told = sample.error or "QEMU does not say why"
+                raise ProcedureFailed(f"the memory of {name} was not written: {told}", "see: zv vm log " + name)
+            self.heed_cancel(saving)
+            now = self._clock.monotonic()
+            if sample.transferred_bytes > moved:
+                moved_at, moved = now, sample.transferred_bytes
+            elif now - moved_at > STALL_S:
+                raise ProcedureFailed(
+                    f"datastore {saving.guest.datastore} took nothing for {STALL_S:.0f} s",
+                    "check the mount and the storage behind it",
+                )
+            self._tell(saving, sample.transferred_bytes, now)
+            await self._clock.sleep(POLL_S)
+
+    def _tell(self, saving: Saving, written: int, now: float) -> None:
+        expected = saving.forecast.size_bytes if saving.forecast else 0
+        took = max(1e-3, now - saving.stop_at)
+        saving.ctx.progress(
+            "suspend",
+            f"{written / 1e6:.0f} MB written at {written / took / 1e6:.0f} MB/s",
+            min(0.99, written / expected) if expected else None,
+            {
+                "phase": "suspend",
+                "transferred_bytes": written,
+                "remaining_bytes": max(0, expected - written),
+                "total_bytes": expected,
+                "throughput_bps": written / took,
+                "elapsed_s": took,
+            },
+        )
+
+    async def _seal(self, saving: Saving) -> Manifest:
+        assert saving.manifest is not None
+        return await self._vms.mounted(saving.guest.datastore).memory.seal(saving.manifest)
+
+    # the point of no return --------------------------------------------------------------------------
+
+    async def give_up(self, saving: Saving) -> None:
+        """Link the lease that says suspended. An outcome that is not known is asked for again until it is: only
+        one of two epochs can follow, and this QEMU does not run before it is known which."""
+        guest, record = saving.guest, saving.record
+        why = f"quick migration to {record.target}" if record.target else "suspended by request"
+        at, lease = self._clock.now_iso(), None
+        while lease is None:
+            lease = await self._link(guest, record, why, at)
+        guest.is_handed_over = True
+        saving.is_given_up = True
+        if record.id not in {lease.memory_id, lease.migration_id}:
+            await self._end(guest)
+            raise ProcedureFailed(f"the lease of {guest.name} went elsewhere: {lease.why}")
+        await self._failpoint("source.suspended")
+        self._vms.inventory.observe(
+            Observation(
+                vm=guest.name,
+                observed=VmState.SUSPENDED,
+                host=self._vms.host,
+                epoch=lease.epoch,
+                why=why,
+                wanted="" if record.target else "stopped",
+            )
+        )
+        await self._end(guest)
+
+    async def _end(self, guest: Guest) -> None:
+        """Its QEMU has nothing to do any more."""
+        guest.busy = "suspended"
+        self._vms.guests.pop(guest.name, None)
+        await guest.machine.quit()
+
+    async def _link(self, guest: Guest, record: SuspendRecord, why: str, at: str) -> Lease | None:
+        """The lease that now stands: ours that says suspended, or one of others. None: not known yet."""
+        try:
+            leases = self._vms.mounted(guest.datastore).leases
+            current = await leases.read(guest.name)
+            is_mine = (
+                current is not None and current.holder == self._vms.me and current.state is LeaseState.RUNNING
+            )
+            if current is not None and not is_mine:
+                return current
+            return await leases.claim(
+                lease_rules.suspend(current, guest.name, self._vms.me, record.id, why=why, at=at)
+            )
+        except LeaseTaken:
+            return None  # perhaps our own claim, linked late: the next reading tells
+        except ZugvogelError as error:
+            log.warning("%s: not given up yet: %s", guest.name, error)
+            await self._clock.sleep(AGAIN_S)
+            return None
+
+    # the way back ------------------------------------------------------------------------------------
+
+    async def _put_back(self, saving: Saving, is_stopped: bool, why: str) -> None:
+        """The lease is still ours and no claim was made: the vm goes on here."""
+        guest, record = saving.guest, saving.record
+        if is_stopped and not await self.go_on(guest, why):
+            return
+        await self.clear(guest, record)
+
+    async def clear(self, guest: Guest, record: SuspendRecord) -> None:
+        """Nothing is left of a suspend that was not finished. What cannot be removed now goes when this host's
+        agent starts again."""
+        try:
+            await self._vms.mounted(guest.datastore).memory.discard(guest.name, record.id)
+        except ZugvogelError as error:
+            log.warning("%s: its memory file is not removed yet: %s", guest.name, error)
+            return
+        await self._records.forget(guest.datastore, guest.name, record.id)
+
+    async def go_on(self, guest: Guest, why: str) -> bool:
+        """Call the save off and let the vm run; asked again until QEMU does or is dead. False: it is dead."""
+        while not guest.ended.is_set():
+            try:
+                sample = await guest.machine.migration()
+                if sample.status in {"setup", "active", "device", "cancelling", "pre-switchover"}:
+                    await guest.machine.cancel_migration()
+                    await self._clock.sleep(POLL_S)
+                    continue
+                await guest.machine.forget_save()
+                if await guest.machine.status() is not MachineStatus.RUNNING:
+                    await guest.machine.cont()
+                break
+            except ZugvogelError as error:
+                log.warning("%s: does not go on yet: %s", guest.name, error)
+                await self._clock.sleep(AGAIN_S)
+                if not guest.machine.is_alive:
+                    await asyncio.wait({asyncio.ensure_future(guest.ended.wait())}, timeout=5.0)
+        guest.busy = ""
+        if guest.ended.is_set():
+            await self._vms.settle_end(guest)
+            return False
+        log.info("%s goes on: %s", guest.name, why)
+        return True
