@@ -98,6 +98,10 @@ class Cluster:
         body = {"target": target, "options": options}
         return str(self.api("POST", f"/vms/{name}/migrate", body)["id"])
 
+    def quick(self, name: str, target: str) -> str:
+        """Start a quick migration; the task's id."""
+        return str(self.api("POST", f"/vms/{name}/migrate", {"mode": "quick", "target": target})["id"])
+
     # as a user sees it -------------------------------------------------------------------------------
 
     def refused(self, *arguments: str, code: int = 1) -> str:
@@ -206,7 +210,14 @@ class Cluster:
 
     def notes(self, vm: str) -> list[str]:
         folder = self.layout.shared / vm
-        return sorted(p.name for p in folder.iterdir() if p.name.startswith(("migration.", "word.")))
+        return sorted(p.name for p in folder.iterdir() if p.name.startswith(("migration.", "word.", "suspend.")))
+
+    def saved(self, vm: str) -> list[str]:
+        """Files of saved memory."""
+        return sorted(p.name for p in (self.layout.shared / vm).glob("memory.*"))
+
+    def orders(self) -> list[str]:
+        return sorted(str(p) for p in (self.layout.shared / ".zugvogel/orders").glob("*/*"))
 
     def lease(self, vm: str) -> dict[str, Any]:
         folder = self.layout.shared / vm
@@ -288,9 +299,24 @@ class Cluster:
             assert not lease["heir"], lease
             assert not view["is_migrating"], view
             self._assert_nothing_left(vm)
+            assert self.saved(vm) == []
             return str(view["host"])
 
         return str(self.wait(f"{vm} to run exactly once", settled, 40.0))
+
+    def assert_suspended(self, vm: str) -> None:
+        """Nobody runs it, its memory is whole, and nothing else is left over."""
+
+        def settled() -> bool:
+            view, lease = self.vm(vm), self.lease(vm)
+            assert view["state"] == "suspended", view
+            assert self.qemus(vm) == {}
+            assert lease["state"] == "suspended", lease
+            assert self.saved(vm) == [f"memory.{lease['memory_id']}.{kind}" for kind in ("json", "ram")]
+            self._assert_nothing_left(vm)
+            return True
+
+        self.wait(f"{vm} to be suspended", settled, 40.0)
 
     def assert_dead_once(self, vm: str) -> None:
         def settled() -> bool:
@@ -309,6 +335,7 @@ class Cluster:
 
     def _assert_nothing_left(self, vm: str) -> None:
         assert self.notes(vm) == []
+        assert self.orders() == []
         for host in self.hosts:
             running = [v for v in self.api("GET", "/vms") if v["host"] == host and v["state"] == "running"]
             assert len(self.taps(host)) == sum(len(v["macs"]) for v in running), (host, self.taps(host), running)

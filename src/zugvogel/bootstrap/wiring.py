@@ -248,7 +248,9 @@ class Wiring:
         self.saver = Saver(self.vms, records, self.facts.facts, failpoint)
         self.resumer = Resumer(self.vms, self.hypervisor, self.facts.facts, failpoint, self.heartbeats.tick)
         self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
-        self.resume_orders = ResumeOrders(self.vms, self.resumer, self.all_mounted, failpoint)
+        self.resume_orders = ResumeOrders(
+            self.vms, self.resumer, self.all_mounted, self.beats.is_silent, failpoint
+        )
         self.suspend_recovery = SuspendRecovery(
             self.vms, self.saver, self.resumer, self.quick, records, self.tasks
         )

@@ -1,7 +1,7 @@
 """`zv demo`: the whole story on one machine, told with the real commands.
 
-Builds the lab, starts real vms, moves one of them back and forth while a client pings it every 10 ms and
-keeps a TCP connection open, and says what the client saw.
+Builds the lab, starts real vms, moves one of them back and forth, live and then through shared storage, while a
+client pings it every 10 ms and keeps a TCP connection open, and says what the client saw.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ console = Console(highlight=False)
 
 def demo(
     hosts: Annotated[int, typer.Option(min=2, max=8, help="Hosts of the lab.")] = 3,
-    moves: Annotated[int, typer.Option(min=1, max=20, help="How often the vm moves.")] = 2,
+    moves: Annotated[
+        int, typer.Option(min=1, max=20, help="How often the vm moves live; one quick migration follows.")
+    ] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up.")] = False,
     link_mbit: Annotated[int, typer.Option(min=0, help="Shape the hosts' links; 0: as fast as it goes.")] = 0,
 ) -> None:
     """Build a lab, move a vm under load, tell what happened."""
     console.print(
         Panel.fit(
-            "[bold]Zugvogel[/] live migration on one machine: real QEMU vms, real etcd, "
+            "[bold]Zugvogel[/] live and quick migration on one machine: real QEMU vms, real etcd, "
             "hosts as namespaces,\na real bridge as the switch. Every line after [bold cyan]$[/] is a command "
             "you can run yourself.",
             border_style="cyan",
@@ -91,14 +93,17 @@ def _address(vm: str, patience_s: float = 90.0) -> str:
 
 def _moves(address: str, moves: int) -> list[dict[str, Any]]:
     rows = []
-    for number in range(moves):
-        target = "host2" if number % 2 == 0 else "host1"
-        console.rule(f"[bold]move {number + 1} of {moves}[/]: a ping every 10 ms and an open TCP connection")
+    for number in range(moves + 1):
+        target, mode = "host2" if number % 2 == 0 else "host1", "live" if number < moves else "quick"
+        how = {"live": "while it runs", "quick": "its memory through shared storage"}[mode]
+        console.rule(
+            f"[bold]move {number + 1} of {moves + 1}[/], {how}; a ping every 10 ms and an open TCP connection"
+        )
         with _continuity(address) as seen, _ping("swallow") as pinged:
             time.sleep(1.0)
-            _zv("vm", "migrate", "swallow", "--to", target)
+            _zv("vm", "migrate", "swallow", "--to", target, *(["--mode", mode] if mode != "live" else []))
             time.sleep(1.0)
-        rows.append({"to": target, **seen, "ping": pinged})
+        rows.append({"to": target, "mode": mode, **seen, "ping": pinged})
         _show_row(rows[-1])
     return rows
 
@@ -146,10 +151,10 @@ def _verdict(rows: list[dict[str, Any]], took_s: float) -> None:
     table = Table(title="What the client saw", title_style="bold", header_style="bold")
     for title in ("move", "pings", "lost", "longest gap", "TCP", "same boot", "counter went on"):
         table.add_column(title, justify="right")
-    for number, row in enumerate(rows, 1):
+    for row in rows:
         ping = row["ping"]
         table.add_row(
-            f"{number} → {row['to']}",
+            f"{row['mode']} → {row['to']}",
             str(ping["sent"]),
             str(ping["lost"]),
             f"{ping['max_gap_ms']:.0f} ms",

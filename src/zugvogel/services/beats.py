@@ -129,6 +129,11 @@ class BeatService:
         watch = self._watches.get(datastore)
         return dict(watch.seen) if watch is not None else {}
 
+    def is_silent(self, datastore: str, host: str) -> bool:
+        """That host's beat there was seen to stand still for longer than the detection time."""
+        beat = self.seen(datastore).get(host)
+        return beat is not None and beat.stillness.still_s > self._detection_time_ms() / 1000
+
     def _follow(self, mounted: Sequence[MountedDatastore]) -> None:
         now = {m.datastore.name: m for m in mounted}
         for name in self._watches.keys() - now.keys():

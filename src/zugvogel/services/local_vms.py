@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MIGRATING = "migrating"
 SAVING = "being suspended"
 LOOKING = "being looked at after a restart of the agent"
+UNLOCK_S = 5.0
 ORDERLY_ENDS = {"guest-shutdown", "host-qmp-quit"}
 """Reasons of QEMU's SHUTDOWN event that somebody wanted; anything else is a failure."""
 
@@ -195,7 +196,7 @@ class LocalVms:
                     "definition": definition.model_dump(mode="json"),
                 },
             )
-            machine = await self.hypervisor.spawn(spec)
+            machine = await self._spawn_unlocked(spec)
             guest = self.admit(machine, definition, datastore, lease.epoch)
             await machine.cont()
         except BaseException as error:
@@ -218,6 +219,23 @@ class LocalVms:
         )
         self.events.emit("vm.started", name, f"{name} started on {self.host}", evidence={"epoch": lease.epoch})
         return guest
+
+    async def _spawn_unlocked(self, spec: MachineSpec) -> Machine:
+        """A QEMU that ended a moment ago, here or elsewhere, may still hold its images' locks."""
+        deadline = self.clock.monotonic() + UNLOCK_S
+        while True:
+            try:
+                return await self.hypervisor.spawn(spec)
+            except ProcedureFailed as error:
+                if not is_locked(error):
+                    raise
+                if self.clock.monotonic() > deadline:
+                    raise ProcedureFailed(
+                        f"a disk of {spec.definition.name} is locked by another process, here or on another host, "
+                        f"though nobody holds the vm",
+                        "find who has it open (a qemu-img or nbd server?); on NFS a dead client's lock stays a while",
+                    ) from error
+                await self.clock.sleep(0.25)
 
     def admit(self, machine: Machine, definition: VmDefinition, datastore: str, epoch: int) -> Guest:
         """Take a machine whose lease this host holds into care; its events are watched from here on."""
@@ -330,6 +348,11 @@ class LocalVms:
             or name in self._starting
             or name in self._ending
         )
+
+
+def is_locked(error: ProcedureFailed) -> bool:
+    """QEMU could not lock an image."""
+    return " lock" in error.cause and "Failed to get" in error.cause
 
 
 async def _at_once() -> None:

@@ -90,6 +90,7 @@ class Stream:
         }
         if "multifd" in ready.capabilities:
             parameters["multifd-channels"] = s.channels
+        await self.machine.forget_save()
         offered = await self.machine.migration_capabilities()
         known = sorted({"events", "return-path", "multifd"} & offered)
         capabilities = {name: name in ready.capabilities for name in known}

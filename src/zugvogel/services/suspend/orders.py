@@ -45,12 +45,15 @@ class ResumeOrders:
         vms: LocalVms,
         resumer: Resumer,
         mounted: Callable[[], list[MountedDatastore]],
+        is_silent: Callable[[str, str], bool],
         failpoint: Failpoint,
     ) -> None:
+        """`is_silent(datastore, host)`: that host's beat there stands still for so long that it counts as dead."""
         self._vms = vms
         self._clock = vms.clock
         self._resumer = resumer
         self._mounted = mounted
+        self._is_silent = is_silent
         self._failpoint = failpoint
         self._expected: dict[str, _Expected] = {}
         self._done: set[str] = set()
@@ -138,6 +141,10 @@ class ResumeOrders:
             if now - checked_at >= ORDER_CHECK_S:
                 checked_at = now
                 if not await self._still_stands(store, order):
+                    return False
+                if self._is_silent(expected.datastore, order.source):
+                    log.warning("%s: %s, which was to save it, is silent", order.vm, order.source)
+                    await store.orders.take_back(self._vms.host, order.vm)
                     return False
             await self._clock.sleep(POLL_S)
         return False

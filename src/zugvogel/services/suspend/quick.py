@@ -59,7 +59,8 @@ class QuickMigrations:
         await self._records.forget(guest.datastore, guest.name, record.id)
         report = self._report(saving, requested_at, "suspended")
         told = f"{guest.name} was suspended on {self._vms.host}; its memory is saved"
-        self._tell("vm.suspended", report, told)
+        evidence = report.model_dump(mode="json", exclude={"rounds", "network"})
+        self._vms.events.emit("vm.suspended", guest.name, told, evidence=evidence)
         return report
 
     async def migrate(self, ctx: TaskContext, guest: Guest, target: Host, requested_at: float) -> QuickReport:
@@ -69,11 +70,14 @@ class QuickMigrations:
         self._saver.mark(saving, "prepare")
         try:
             try:
+                await self._records.write(guest.datastore, record)  # before the order, which outlives this agent
                 await self._prepare(saving, target)
                 await network.begin()
                 await self._saver.save(saving)
             except (ZugvogelError, TaskCancelled):
                 await self.take_back(guest.datastore, record)
+                if not saving.is_begun:
+                    await self._records.forget(guest.datastore, guest.name, record.id)
                 raise
             return await self._hand_over(saving, network, requested_at)
         finally:
@@ -264,9 +268,7 @@ class QuickMigrations:
             "stayed": f"{report.vm} stayed on {report.source}: {report.why}",
             "suspended": f"{report.vm} stays suspended: {report.why}",
         }[report.result]
-        self._tell("vm.migrated" if report.result == "moved" else "vm.migration-ended", report, told)
-
-    def _tell(self, kind: str, report: QuickReport, told: str) -> None:
-        level = Severity.INFO if report.result == "moved" or kind == "vm.suspended" else Severity.WARNING
+        kind = "vm.migrated" if report.result == "moved" else "vm.migration-ended"
+        level = Severity.INFO if report.result == "moved" else Severity.WARNING
         evidence = report.model_dump(mode="json", exclude={"rounds", "network"})
         self._vms.events.emit(kind, report.vm, told, severity=level, evidence=evidence)

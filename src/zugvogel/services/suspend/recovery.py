@@ -52,10 +52,11 @@ class SuspendRecovery:
             try:
                 if not await self._keep(guest, record):
                     return
-                if await self._saver.go_on(guest, "the agent was restarted while it was being suspended"):
-                    await self._saver.clear(guest, record)
-                    if record.target:
-                        await self._quick.take_back(guest.datastore, record)
+                await self._saver.go_on(guest, "the agent was restarted while it was being suspended")
+                await self._saver.clear(guest, record)
+                if record.target:
+                    await self._quick.take_back(guest.datastore, record)
+                if not guest.ended.is_set():
                     told = (
                         f"{guest.name} runs on {self._vms.host}: its suspend was cut off by a restart of the agent"
                     )
@@ -63,6 +64,7 @@ class SuspendRecovery:
             finally:
                 if guest.busy == LOOKING:
                     guest.busy = ""
+        await self._forget_past(guest)
 
     async def _when_readable(self, guest: Guest) -> list[SuspendRecord]:
         while not guest.ended.is_set():
@@ -97,8 +99,10 @@ class SuspendRecovery:
 
     async def settle_given_up(self, datastore: str, record: SuspendRecord, lease: Lease | None) -> None:
         """The vm was given up by an earlier agent: a move goes on as the task it was."""
-        is_open = lease is not None and lease.state in {LeaseState.SUSPENDED, LeaseState.RESUMING}
-        if not record.target or not is_open or (lease is not None and lease.memory_id != record.id):
+        is_its = lease is not None and record.id in {lease.memory_id, lease.migration_id}
+        if not record.target or not is_its:
+            if record.target:
+                await self._quick.take_back(datastore, record)
             await self._records.forget(datastore, record.vm, record.id)
             return
 
@@ -156,8 +160,16 @@ class SuspendRecovery:
                 log.warning("%s: lease not readable yet: %s", name, error)
             await self._vms.clock.sleep(1.0)
 
-    async def forget_past(self, guest: Guest) -> None:
+    async def _forget_past(self, guest: Guest) -> None:
         """Saved memory in the folder of a vm that runs here is past: it was resumed, or booted fresh."""
         memory = self._vms.mounted(guest.datastore).memory
-        for memory_id in await memory.ids(guest.name):
-            await memory.discard(guest.name, memory_id)
+        guest.busy = LOOKING  # nothing new is saved meanwhile
+        try:
+            for memory_id in await memory.ids(guest.name):
+                await memory.discard(guest.name, memory_id)
+        except ZugvogelError as error:
+            log.warning("%s: saved memory that is past is not removed yet: %s", guest.name, error)
+        finally:
+            guest.busy = ""
+        if guest.ended.is_set():
+            await self._vms.settle_end(guest)

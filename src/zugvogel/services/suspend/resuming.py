@@ -20,7 +20,7 @@ from zugvogel.domain.vm import VmDefinition, VmState
 from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
 from zugvogel.services.inventory import Observation
-from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.local_vms import UNLOCK_S, Guest, LocalVms, is_locked
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ class Resumer:
                 machine = await self.spawn(manifest.definition, datastore, manifest.id)
             await self._load(machine, manifest, datastore, progress)
             await self._failpoint("target.loaded")
+            await machine.status()  # one that has ended since never ran the vm
         except BaseException as error:
             if machine is not None:
                 await machine.kill()
@@ -234,7 +235,7 @@ class Resumer:
         guest = self._vms.admit(machine, definition, datastore, lease.epoch)
         await machine.set_tags(role="vm", epoch=lease.epoch)
         try:
-            await machine.cont()
+            await self._cont(machine)
         except ZugvogelError:
             await machine.kill()
             raise
@@ -251,6 +252,18 @@ class Resumer:
         told = f"{guest.name} was resumed on {self._vms.host} with its memory"
         self._vms.events.emit("vm.resumed", guest.name, told, evidence={"epoch": lease.epoch})
         return guest
+
+    async def _cont(self, machine: Machine) -> None:
+        """The source's QEMU may hold its images' locks a moment longer; QEMU takes them now."""
+        deadline = self._clock.monotonic() + UNLOCK_S
+        while True:
+            try:
+                await machine.cont()
+                return
+            except ProcedureFailed as error:
+                if not is_locked(error) or self._clock.monotonic() > deadline:
+                    raise
+                await self._clock.sleep(POLL_S)
 
     async def announce(self, machine: Machine) -> None:
         try:

@@ -48,6 +48,8 @@ class Saving:
     forecast: Forecast | None = None
     manifest: Manifest | None = None
     stop_at: float = 0.0
+    is_begun: bool = False
+    """From here on the saver clears up after itself."""
     is_given_up: bool = False
     """The lease says suspended."""
     marks: list[tuple[str, float]] = field(default_factory=list)
@@ -82,7 +84,7 @@ class Saver:
         the next agent puts it back."""
         guest = saving.guest
         guest.busy = SAVING
-        is_stopped = False
+        saving.is_begun, is_stopped = True, False
         try:
             await self._records.write(guest.datastore, saving.record)
             saving.forecast = await self.forecast(guest)
@@ -256,9 +258,17 @@ class Saver:
     async def _put_back(self, saving: Saving, is_stopped: bool, why: str) -> None:
         """The lease is still ours and no claim was made: the vm goes on here."""
         guest, record = saving.guest, saving.record
-        if is_stopped and not await self.go_on(guest, why):
-            return
+        if is_stopped:
+            await self.go_on(guest, why)
+        else:
+            await self._let_go(guest)
         await self.clear(guest, record)
+
+    async def _let_go(self, guest: Guest) -> None:
+        """Nothing is done with it any more; its end meanwhile is told now."""
+        guest.busy = ""
+        if guest.ended.is_set():
+            await self._vms.settle_end(guest)
 
     async def clear(self, guest: Guest, record: SuspendRecord) -> None:
         """Nothing is left of a suspend that was not finished. What cannot be removed now goes when this host's
@@ -270,8 +280,8 @@ class Saver:
             return
         await self._records.forget(guest.datastore, guest.name, record.id)
 
-    async def go_on(self, guest: Guest, why: str) -> bool:
-        """Call the save off and let the vm run; asked again until QEMU does or is dead. False: it is dead."""
+    async def go_on(self, guest: Guest, why: str) -> None:
+        """Call the save off and let the vm run; asked again until QEMU does or is dead."""
         while not guest.ended.is_set():
             try:
                 sample = await guest.machine.migration()
@@ -288,9 +298,6 @@ class Saver:
                 await self._clock.sleep(AGAIN_S)
                 if not guest.machine.is_alive:
                     await asyncio.wait({asyncio.ensure_future(guest.ended.wait())}, timeout=5.0)
-        guest.busy = ""
-        if guest.ended.is_set():
-            await self._vms.settle_end(guest)
-            return False
-        log.info("%s goes on: %s", guest.name, why)
-        return True
+        await self._let_go(guest)
+        if not guest.ended.is_set():
+            log.info("%s goes on: %s", guest.name, why)

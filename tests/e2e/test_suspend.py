@@ -1,0 +1,117 @@
+"""Suspend, resume, discard and quick migration as a user sees them, with a real guest asked from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.cluster import Cluster
+
+pytestmark = pytest.mark.lab
+
+VM = "saved"
+
+
+@pytest.fixture
+def vm(cluster: Cluster) -> Iterator[str]:
+    cluster.create(VM, disks=[{"size_bytes": 64 << 20}])
+    cluster.boot(VM, "host1")
+    yield VM
+    if cluster.vm(VM)["state"] == "suspended":
+        cluster.zv("vm", "discard", VM, "--yes")
+    cluster.remove(VM)
+
+
+def test_a_suspended_vm_goes_on_elsewhere(cluster: Cluster, vm: str) -> None:
+    before = cluster.guest(vm)
+    report = json.loads(cluster.zv("vm", "suspend", vm, "--json").stdout)
+    assert (report["mode"], report["result"]) == ("quick", "suspended")
+    cluster.assert_suspended(vm)
+    assert "resume" in cluster.refused("vm", "start", vm)
+    assert "suspended already" in cluster.refused("vm", "suspend", vm)
+    assert "discard" in cluster.refused("vm", "delete", vm, "--yes")
+    assert "suspended" in cluster.refused("vm", "migrate", vm)
+    assert "suspended" in cluster.refused("vm", "set", vm, "--add-disk", "64M")
+    report = json.loads(cluster.zv("vm", "resume", vm, "--on", "host3", "--json").stdout)
+    assert report["target"] == "host3"
+    after = cluster.guest(vm)
+    assert after["boot_id"] == before["boot_id"]
+    assert after["counter"] > before["counter"]
+    assert cluster.assert_runs_once(vm) == "host3"
+    assert "not suspended" in cluster.refused("vm", "resume", vm)
+    assert "not suspended" in cluster.refused("vm", "discard", vm, "--yes")
+
+
+def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str) -> None:
+    before = cluster.guest(vm)
+    cluster.guest(vm, "/load?disk_mib=8")
+    plan = json.loads(
+        cluster.zv("vm", "migrate", vm, "--mode", "quick", "--to", "host2", "--dry-run", "--json").stdout
+    )
+    assert plan["mode"] == "quick"
+    assert plan["forecast"]["size_bytes"] > 0
+    assert plan["forecast"]["outage_s"] > 0
+    done = cluster.zv("vm", "migrate", vm, "--mode", "quick", "--to", "host2", "--json")
+    report = json.loads(done.stdout)
+    assert (report["mode"], report["result"], report["target"]) == ("quick", "moved", "host2")
+    assert [p["name"] for p in report["phases"]][:5] == ["prepare", "suspend", "durable", "hand-over", "load"]
+    assert 0 < report["outage_ms"] < report["total_s"] * 1000
+    assert report["outage_ms"] == report["downtime_ms"]
+    assert all(check["is_verified"] for check in report["network"])
+    after = cluster.guest(vm)
+    assert after["boot_id"] == before["boot_id"]
+    assert after["counter"] > before["counter"]
+    assert cluster.assert_runs_once(vm) == "host2"
+    live = json.loads(cluster.zv("vm", "migrate", vm, "--to", "host1", "--json").stdout)
+    assert live["result"] == "moved"
+    assert cluster.guest(vm)["boot_id"] == before["boot_id"]
+
+
+def test_discarded_memory_is_gone_and_the_vm_boots_fresh(cluster: Cluster, vm: str) -> None:
+    before = cluster.guest(vm)
+    cluster.zv("vm", "suspend", vm)
+    cluster.zv("vm", "discard", vm, "--yes")
+    assert cluster.saved(vm) == []
+    cluster.wait("it to be stopped", lambda: cluster.vm(vm)["state"] == "stopped")
+    assert cluster.boot(vm, "host2")["boot_id"] != before["boot_id"]
+
+
+def test_a_vm_whose_disk_was_changed_is_not_resumed(cluster: Cluster, vm: str) -> None:
+    cluster.zv("vm", "suspend", vm)
+    disk = cluster.layout.shared / vm / "disk0"
+    times = disk.stat()
+    disk.touch()
+    assert "was changed" in cluster.refused("vm", "resume", vm)
+    cluster.assert_suspended(vm)
+    os.utime(disk, ns=(times.st_atime_ns, times.st_mtime_ns))
+    cluster.zv("vm", "resume", vm)
+    cluster.assert_runs_once(vm)
+
+
+def test_torn_memory_is_not_resumed(cluster: Cluster, vm: str) -> None:
+    cluster.zv("vm", "suspend", vm)
+    memory = next((cluster.layout.shared / vm).glob("memory.*.ram"))
+    with memory.open("r+b") as file:
+        file.truncate(memory.stat().st_size - 4096)
+    said = cluster.refused("vm", "resume", vm)
+    assert "not what was saved" in said
+    assert "zv vm discard" in said
+    cluster.assert_suspended(vm)
+
+
+def test_a_suspended_vm_survives_the_power_loss_of_every_host(cluster: Cluster, vm: str) -> None:
+    before = cluster.guest(vm)
+    cluster.zv("vm", "suspend", vm)
+    for host in cluster.hosts:
+        cluster.zv("lab", "power", host, "off")
+    for host in cluster.hosts:
+        cluster.zv("lab", "power", host, "on")
+    cluster.all_live()
+    cluster.assert_suspended(vm)
+    cluster.zv("vm", "resume", vm, "--on", "host2")
+    after = cluster.guest(vm)
+    assert after["boot_id"] == before["boot_id"]
+    assert cluster.assert_runs_once(vm) == "host2"
