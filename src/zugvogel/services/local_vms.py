@@ -231,9 +231,9 @@ class LocalVms:
                     raise
                 if self.clock.monotonic() > deadline:
                     raise ProcedureFailed(
-                        f"a disk of {spec.definition.name} is locked by another process, here or on another host, "
-                        f"though nobody holds the vm",
-                        "find who has it open (a qemu-img or nbd server?); on NFS a dead client's lock stays a while",
+                        f"a disk of {spec.definition.name} is locked by another process, here or elsewhere, "
+                        "though nobody holds the vm",
+                        "find who has it open (qemu-img, qemu-nbd?); on NFS a dead client's lock stays a while",
                     ) from error
                 await self.clock.sleep(0.25)
 

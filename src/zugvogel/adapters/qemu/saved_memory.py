@@ -36,10 +36,6 @@ def channels() -> int:
     return max(1, min(MOST_CHANNELS, len(os.sched_getaffinity(0))))
 
 
-async def can_map(qmp: Qmp) -> bool:
-    return "mapped-ram" in await _offered(qmp)
-
-
 async def save(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
     await _prepare(qmp, path, format, {"late-block-activate": False})
     if format is MemoryFormat.MAPPED:

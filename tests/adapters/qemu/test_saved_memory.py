@@ -1,0 +1,153 @@
+"""A vm's memory to a file and back, with real QEMUs: zugvogel.adapters.qemu.saved_memory"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.qemu.conftest import Spawn, firmware_vm, host
+from zugvogel.adapters.qemu.saved_memory import takes_direct_io
+from zugvogel.domain.memory import MemoryFormat
+from zugvogel.errors import Unreachable
+from zugvogel.ports.hypervisor import Machine, MachineStatus
+
+FORMATS = [MemoryFormat.MAPPED, MemoryFormat.STREAM]
+
+
+def memory_file(folder: Path, name: str = "memory") -> Path:
+    """As the datastore makes it: empty, QEMU's user may write it."""
+    path = folder / name
+    path.touch(mode=0o600)
+    nobody = pwd.getpwnam("nobody")
+    os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return path
+
+
+async def until(machine: Machine, *statuses: str) -> str:
+    while (status := (await machine.migration()).status) not in statuses:  # noqa: ASYNC110 - QEMU is asked
+        await asyncio.sleep(0.01)
+    return status
+
+
+async def fingerprint(machine: Machine, root: Path, name: str) -> bytes:
+    """A piece of the guest's memory, by way of a file of QEMU's user."""
+    path = memory_file(root, name)
+    await machine.execute("pmemsave", {"val": 0xF0000, "size": 65536, "filename": str(path)})
+    return path.read_bytes()
+
+
+async def saved(machine: Machine, path: Path, form: MemoryFormat) -> None:
+    await machine.stop()
+    await machine.save_to(path, form)
+    assert await until(machine, "completed", "failed") == "completed"
+
+
+async def test_this_qemu_maps(root: Path, spawn: Spawn) -> None:
+    """What the next tests rely on: QEMU >= 9.1 on the machines that test."""
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    assert "mapped-ram" in await machine.migration_capabilities()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_what_was_saved_goes_on_elsewhere(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
+    path = memory_file(root)
+    source = await spawn(host(root, "a"), firmware_vm(root))
+    await source.cont()
+    await asyncio.sleep(0.2)
+    await saved(source, path, form)
+    before = await fingerprint(source, root, "before")
+    assert await source.memory_used_bytes() > 0
+    await source.quit()
+    target = await spawn(host(root, "b"), firmware_vm(root, incoming=True))
+    await target.load_from(path, form)
+    assert await until(target, "completed", "failed") == "completed"
+    assert await target.status() is not MachineStatus.RUNNING
+    assert await fingerprint(target, root, "after") == before
+    await target.cont()
+    assert await target.status() is MachineStatus.RUNNING
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_saved_vm_can_go_on_and_be_saved_again(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    await machine.cont()
+    for number, again in enumerate([form, *FORMATS]):
+        await saved(machine, memory_file(root, f"memory{number}"), again)
+        await machine.forget_save()
+        await machine.cont()
+        assert await machine.status() is MachineStatus.RUNNING
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_resumed_vm_can_be_saved_and_resumed_again(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    await machine.cont()
+    for number in range(2):
+        path = memory_file(root, f"memory{number}")
+        await saved(machine, path, form)
+        await machine.quit()
+        machine = await spawn(host(root, f"b{number}"), firmware_vm(root, incoming=True))
+        await machine.load_from(path, form)
+        assert await until(machine, "completed", "failed") == "completed"
+        await machine.cont()
+    assert await machine.status() is MachineStatus.RUNNING
+
+
+@pytest.fixture
+def small(root: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, too small for any vm."""
+    place = root / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_full_file_system_leaves_a_vm_that_can_go_on(
+    root: Path, small: Path, spawn: Spawn, form: MemoryFormat
+) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    await machine.cont()
+    await asyncio.sleep(0.2)
+    await machine.stop()
+    await machine.save_to(memory_file(small), form)
+    assert await until(machine, "completed", "failed") == "failed"
+    assert (await machine.migration()).error
+    assert await machine.status() is not MachineStatus.RUNNING
+    await machine.forget_save()
+    await machine.cont()
+    assert await machine.status() is MachineStatus.RUNNING
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_torn_memory_never_becomes_a_vm(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
+    path = memory_file(root)
+    source = await spawn(host(root, "a"), firmware_vm(root))
+    await source.cont()
+    await asyncio.sleep(0.2)
+    await saved(source, path, form)
+    os.truncate(path, path.stat().st_size // 2 if form is MemoryFormat.STREAM else 8192)
+    target = await spawn(host(root, "b"), firmware_vm(root, incoming=True))
+    assert await loading_ends(target, path, form) in {"failed", "ended"}
+
+
+async def loading_ends(target: Machine, path: Path, form: MemoryFormat) -> str:
+    """QEMU's last word, or that it has none any more."""
+    try:
+        await target.load_from(path, form)
+        return await until(target, "completed", "failed")
+    except Unreachable:
+        return "ended"
+
+
+def test_direct_io_is_asked_of_the_file_system(tmp_path: Path) -> None:
+    assert not takes_direct_io(tmp_path / "nothing")
