@@ -14,7 +14,7 @@ from zugvogel.adapters.clock import SystemClock
 from zugvogel.adapters.host_state import HostState
 from zugvogel.bootstrap.cluster_init import init_cluster
 from zugvogel.domain.cluster import Cluster
-from zugvogel.domain.host import Host, Role
+from zugvogel.domain.host import Host, Ports, Role
 from zugvogel.domain.requests import CaKeys, JoinAnswer, JoinRequest
 from zugvogel.errors import Forbidden, Refused, Unreachable, ZugvogelError, from_code
 from zugvogel.services.inventory import Inventory
@@ -85,7 +85,7 @@ class Site:
         found: dict[str, Any] = json.loads(json.dumps(answer))
         return found
 
-    async def join(self, number: int, through: str = "host1") -> JoinAnswer:
+    async def join(self, number: int, through: str = "host1", ports: Ports | None = None) -> JoinAnswer:
         """As `zv host join` does it, up to the running agent."""
         name, address = f"host{number}", f"192.0.2.{10 + number}"
         request, _ = pki.new_request(name)
@@ -97,6 +97,7 @@ class Site:
                 address=address,
                 csr_pem=request.decode(),
                 qemu_csr_pem=qemu_request.decode(),
+                ports=ports or Ports(),
             )
         )
         state = self.state(name)
@@ -211,6 +212,12 @@ async def test_a_primary_that_lost_its_keys_joins_hosts_through_another_and_gets
     assert site.calls == [("host1", "host2", "membership.join"), ("host1", "host3", "membership.join")]
     assert await site.hosts["host1"].ensure_keys()
     assert site.keys("host1") == site.keys("host3")
+
+
+async def test_a_host_is_registered_with_its_own_ports(site: Site) -> None:
+    await with_hosts(site, 1)
+    answer = await site.join(2, ports=Ports(api=8440))
+    assert Host.model_validate_json(answer.host_json).ports == Ports(api=8440)
 
 
 async def test_a_wrong_token_is_told_by_the_first_that_can_sign(site: Site) -> None:

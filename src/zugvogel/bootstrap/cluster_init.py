@@ -104,14 +104,13 @@ def join_cluster(
         address=address,
         csr_pem=request.decode(),
         qemu_csr_pem=qemu_request.decode(),
+        ports=ports or Ports(),
     )
     answer = _ask_to_join(url.rstrip("/"), ca_pem, wish)
     host = Host.model_validate_json(answer.host_json)
     _write_given_keys(state, answer, key, qemu_key)
     state.save_hosts([Host.model_validate_json(h) for h in answer.hosts_json])
-    state.save_config(
-        AgentConfig(name=name, address=address, cluster=answer.cluster_name, ports=ports or host.ports)
-    )
+    state.save_config(AgentConfig(name=name, address=address, cluster=answer.cluster_name, ports=host.ports))
 
 
 def _fresh(config_dir: Path, state_dir: Path) -> HostState:

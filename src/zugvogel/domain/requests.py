@@ -8,6 +8,7 @@ from pydantic import Field
 
 from zugvogel.domain.base import HostName, MacOrNone, Name, StrictModel
 from zugvogel.domain.cluster import Access
+from zugvogel.domain.host import Ports
 from zugvogel.domain.migration import MigrationOptions
 
 
@@ -110,6 +111,7 @@ class JoinRequest(StrictModel):
     address: str
     csr_pem: str
     qemu_csr_pem: str
+    ports: Ports = Ports()
 
 
 class CaKeys(StrictModel):

@@ -250,6 +250,7 @@ class Membership:
                 role=role_for_new_host(hosts),
                 ordinal=max(next_ordinal(hosts), int(counter.value) + 1 if counter else 0),
                 joined_at=self._clock.now_iso(),
+                ports=request.ports,
             )
             changes = {
                 f"hosts/{host.name}": host.model_dump_json().encode(),

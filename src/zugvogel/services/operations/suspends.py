@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from zugvogel.core import lease_rules, placement
+from zugvogel.domain.host import Verdict
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import QuickReport
 from zugvogel.domain.migration import Phase
@@ -99,9 +100,17 @@ class SuspendOperations:
 
     async def resume_vm(self, name: str, request: ResumeVm) -> Task:
         record = self._w.inventory.vm(name)
-        await self._suspended(record)
+        lease = await self._suspended(record)
         host, why = await self._choose_for(record, request.host)
-        return Task.model_validate(await self._w.on(host, "vm.resume", {"vm": name, "why": why}))
+        order = {"vm": name, "why": why, "is_takeover": await self._is_left(lease)}
+        return Task.model_validate(await self._w.on(host, "vm.resume", order))
+
+    async def _is_left(self, lease: Lease) -> bool:
+        """The host that loads it is not there any more. Taking over from one that only seems so is safe."""
+        if lease.holder is None:
+            return False
+        hosts = {s.host.name: s.verdict for s in await self._w.statuses()}
+        return hosts.get(lease.holder.host) is not Verdict.LIVE
 
     async def _suspended(self, record: VmRecord) -> Lease:
         """The lease on the datastore is asked, not the registry: hosts may have died in between."""
@@ -135,7 +144,9 @@ class SuspendOperations:
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("resume", f"resuming {name} on {self._w.me} ({why})")
-            loaded = await self._resumer.resume(name, record.datastore, ctx.progress)
+            loaded = await self._resumer.resume(
+                name, record.datastore, ctx.progress, is_takeover=bool(payload.get("is_takeover"))
+            )
             ends = [*loaded.marks, ("", loaded.resume_at)]
             phases = tuple(
                 Phase(name=phase, start_s=at - requested_at, duration_s=until - at)

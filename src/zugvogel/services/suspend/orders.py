@@ -56,8 +56,8 @@ class ResumeOrders:
         self._is_silent = is_silent
         self._failpoint = failpoint
         self._expected: dict[str, _Expected] = {}
-        self._done: set[str] = set()
-        """Orders that were carried out or given up; an order is looked at once."""
+        self._taken: dict[str, str] = {}
+        """vm -> the order that was taken up last; an order is taken up once."""
         self._looking = asyncio.Lock()
 
     def handlers(self) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class ResumeOrders:
             except ValidationError as error:
                 log.warning("order for %s is not understood: %s", vm, error)
                 continue
-            if order.vm == vm and order.id not in self._done and vm not in self._expected:
-                self._done.add(order.id)
+            if order.vm == vm and self._taken.get(vm) != order.id and vm not in self._expected:
+                self._taken[vm] = order.id
                 expected = self._expected[vm] = _Expected(order, store.datastore.name)
                 expected.task = asyncio.create_task(self._carry_out(expected), name=f"resume {vm}")
 

@@ -206,8 +206,8 @@ class Resumer:
         loaded = Loaded(guest, manifest, self._clock.monotonic(), marks)
         await self.announce(machine)
         await self._failpoint("target.running")
-        await self._discard(guest, manifest.id)
         await self._tell_now()
+        await self._discard(guest, manifest.id)
         return loaded
 
     async def _link_running(self, manifest: Manifest, datastore: str, why: str) -> Lease | None:
