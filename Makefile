@@ -8,7 +8,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup check test demo bench clean lock format
+.PHONY: help setup check test demo bench bench-quick clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -31,6 +31,9 @@ demo: setup ## a cluster in the lab, a VM that moves under a running ping
 
 bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in bench/results
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench $(BENCH_ARGS)
+
+bench-quick: setup ## quick migration against the disk and libvirt
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.quick_migration $(BENCH_ARGS)
 
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi

@@ -23,12 +23,12 @@ def image_folder(layout: Layout) -> Path:
     return layout.shared / ".zugvogel" / "images" / IMAGE
 
 
-def definition(name: str, mac: str, address: str, cpu_model: str) -> VmDefinition:
+def definition(name: str, mac: str, address: str, cpu_model: str, memory_mib: int = MEMORY_MIB) -> VmDefinition:
     """`address` without prefix length, from the lab's guest network, outside what its DHCP gives."""
     return VmDefinition(
         name=name,
         uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.invalid")),
-        memory_bytes=MEMORY_MIB << 20,
+        memory_bytes=memory_mib << 20,
         cpus=1,
         machine=DEFAULT_MACHINE,
         cpu_model=cpu_model,
@@ -52,6 +52,15 @@ def ask(layout: Layout, address: str, path: str, patience_s: float = 30.0) -> No
             if time.monotonic() > deadline:
                 raise ProcedureFailed(f"the guest at {address} does not answer {path}: {error}") from error
         time.sleep(0.25)
+
+
+def fill_bytes(layout: Layout, address: str) -> int:
+    """What the guest keeps filled, as it says. Raises ProcedureFailed."""
+    try:
+        state = in_netns(layout.netns_path(CLIENT), lambda: guest_get(address, "/state", 30.0))
+    except OSError as error:
+        raise ProcedureFailed(f"the guest at {address} does not answer: {error}") from error
+    return int(state["fill_bytes"])
 
 
 def nonzero_bytes(pid: int, memory_bytes: int) -> int | None:

@@ -44,6 +44,12 @@ def measure(layout: Layout, seconds: float) -> Idle | None:
     )
 
 
+def agents_rss_mb(layout: Layout) -> float:
+    """Memory of the dearest agent now."""
+    pids = [pid for host in layout.load().hosts if (pid := lab_host.agent_pid(layout, host.name))]
+    return max((_rss_mb(pid) for pid in pids), default=0.0)
+
+
 def _is_etcd(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "etcd"

@@ -18,7 +18,7 @@ from bench import guests, libvirt_domain
 from bench.contender import other
 from bench.lab import MOVE_S, qemu_pid
 from bench.sample import Sample
-from bench.scenarios import HOSTS, LIBVIRT_30, LIBVIRT_LIMIT_MS, SOURCE
+from bench.scenarios import HOSTS, LIBVIRT_30, LIBVIRT_LIMIT_MS, MEMORY_MIB, SOURCE
 from zugvogel.errors import ProcedureFailed, Refused
 from zugvogel.lab import host as lab_host
 from zugvogel.lab import processes
@@ -35,7 +35,7 @@ READY_S = 60.0
 
 
 class LibvirtSide:
-    def __init__(self, layout: Layout, cpu_model: str) -> None:
+    def __init__(self, layout: Layout, cpu_model: str, memory_mib: int = MEMORY_MIB) -> None:
         self._layout = layout
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._made = [path for path in FOLDERS.values() if not path.exists()]
@@ -50,7 +50,7 @@ class LibvirtSide:
                 self._start_daemon(name)
             for name in HOSTS:
                 self._wait_for_daemon(name)
-            self._start_guest(cpu_model, Path(emulator))
+            self._start_guest(cpu_model, Path(emulator), memory_mib)
         except BaseException:
             self.close()
             raise
@@ -82,6 +82,16 @@ class LibvirtSide:
             told = self._virsh(target, "domjobinfo", NAME, "--completed")
             sample.downtime_ms = libvirt_domain.downtime_ms(told)
             sample.sent_bytes = libvirt_domain.sent_bytes(told)
+
+    def save_and_restore(self, file: str) -> tuple[float, float]:
+        """Seconds of `virsh save` here and `virsh restore` on the other host, past the page cache."""
+        source, target = self._host, other(self._host)
+        began = time.monotonic()
+        self._virsh(source, "save", "--bypass-cache", NAME, file)
+        saved = time.monotonic()
+        self._virsh(target, "restore", "--bypass-cache", file)
+        self._host = target
+        return saved - began, time.monotonic() - saved
 
     def _virsh(self, host: str, *arguments: str) -> str:
         """Standard output. Raises ProcedureFailed."""
@@ -144,11 +154,11 @@ class LibvirtSide:
                     raise ProcedureFailed(f"libvirtd on {host} does not answer: {why}") from error
             time.sleep(0.5)
 
-    def _start_guest(self, cpu_model: str, emulator: Path) -> None:
+    def _start_guest(self, cpu_model: str, emulator: Path, memory_mib: int) -> None:
         xml = self._folder(SOURCE) / "domain.xml"
         xml.write_text(
             libvirt_domain.domain_xml(
-                guests.definition(NAME, MAC, ADDRESS, cpu_model),
+                guests.definition(NAME, MAC, ADDRESS, cpu_model, memory_mib),
                 accelerator=guests.accelerator(),
                 emulator=emulator,
                 images=guests.image_folder(self._layout),

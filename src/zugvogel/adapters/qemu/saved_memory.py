@@ -19,7 +19,9 @@ from zugvogel.domain.memory import MemoryFormat
 from zugvogel.errors import ProcedureFailed
 
 NO_LIMIT = 1 << 40
-MOST_CHANNELS = 4
+CHANNELS = 8
+"""They wait for the storage and for fresh memory more than they compute: with two cores 8 loaded 2 GB in 1.9 to
+2.0 s, 4 in 2.0 to 2.6 s, 2 in 2.2 to 2.9 s."""
 DESCRIPTOR = "memory"
 
 
@@ -29,11 +31,6 @@ class Qmp:
 
     execute: Callable[..., Awaitable[Any]]
     send_file: Callable[[int, str], Awaitable[None]]
-
-
-def channels() -> int:
-    """One a core: writers wait for the storage, readers for it and for fresh memory."""
-    return max(1, min(MOST_CHANNELS, len(os.sched_getaffinity(0))))
 
 
 async def save(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
@@ -75,7 +72,7 @@ async def _prepare(qmp: Qmp, path: Path, format: MemoryFormat, more: dict[str, b
     await _set(qmp, wanted)
     parameters: dict[str, Any] = {"max-bandwidth": NO_LIMIT, "tls-creds": "", "tls-hostname": ""}
     if is_mapped:
-        parameters["multifd-channels"] = channels()
+        parameters["multifd-channels"] = CHANNELS
     await qmp.execute("migrate-set-parameters", parameters)
     is_direct = is_mapped and await asyncio.to_thread(takes_direct_io, path)
     with contextlib.suppress(ProcedureFailed):  # QEMU 9.0 maps but does not know direct I/O

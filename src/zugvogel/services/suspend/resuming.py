@@ -25,6 +25,7 @@ from zugvogel.services.local_vms import UNLOCK_S, Guest, LocalVms, is_locked
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
+TELL_S = 0.25
 AGAIN_S = 0.5
 LOAD_STALL_S = 60.0
 ROLE = "resuming"
@@ -167,7 +168,8 @@ class Resumer:
         await machine.load_from(path, manifest.format)
         await self._failpoint("target.loading")
         began = self._clock.monotonic()
-        moved_at, used = began, 0
+        moved_at = told_at = began
+        used = 0
         while True:
             sample = await machine.migration()
             if sample.status == "completed":
@@ -175,7 +177,10 @@ class Resumer:
             if sample.status == "failed":
                 raise ProcedureFailed(f"QEMU could not load it: {sample.error}", f"see: zv vm log {manifest.vm}")
             now, before = self._clock.monotonic(), used
-            used = await machine.memory_used_bytes()
+            if now - told_at < TELL_S:
+                await self._clock.sleep(POLL_S)
+                continue
+            told_at, used = now, await machine.memory_used_bytes()
             if used > before:
                 moved_at = now
             elif now - moved_at > LOAD_STALL_S:

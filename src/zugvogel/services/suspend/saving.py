@@ -27,6 +27,8 @@ from zugvogel.services.tasks import TaskCancelled, TaskContext
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
+TELL_S = 0.25
+"""Every word of progress wakes all who watch the task, and takes from the cores that write the memory."""
 PROBE_BYTES = 32 << 20
 STALL_S = 30.0
 """Nothing was written for this long: the datastore does not take it."""
@@ -159,6 +161,7 @@ class Saver:
     async def _until_saved(self, saving: Saving) -> None:
         machine, name = saving.guest.machine, saving.guest.name
         moved_at, moved = self._clock.monotonic(), 0
+        told_at = moved_at
         while True:
             sample = await machine.migration()
             if sample.status == "completed":
@@ -175,7 +178,9 @@ class Saver:
                     f"datastore {saving.guest.datastore} took nothing for {STALL_S:.0f} s",
                     "check the mount and the storage behind it",
                 )
-            self._tell(saving, sample.transferred_bytes, now)
+            if now - told_at >= TELL_S:
+                told_at = now
+                self._tell(saving, sample.transferred_bytes, now)
             await self._clock.sleep(POLL_S)
 
     def _tell(self, saving: Saving, written: int, now: float) -> None:
