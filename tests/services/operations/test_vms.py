@@ -9,8 +9,9 @@ from tests.core.facts import definition
 from tests.services.operations.cluster_of_two import ClusterOfTwo
 from zugvogel.core import lease_rules
 from zugvogel.domain.lease import LeaseState
-from zugvogel.domain.requests import CreateVm, NewDisk
+from zugvogel.domain.requests import CreateVm, NewDisk, RegisterVm
 from zugvogel.domain.task import TaskState
+from zugvogel.domain.vm import VmDefinition, VmState
 from zugvogel.errors import LeaseTaken, NotFound, Refused
 
 MIB = 1024**2
@@ -53,11 +54,38 @@ async def test_a_create_whose_folder_cannot_be_removed_still_tells_the_first_err
 
 async def test_a_create_without_an_answer_of_the_registry_keeps_the_folder(cluster: ClusterOfTwo) -> None:
     node = cluster.nodes["host1"]
-    cluster.registry.is_reachable = False
+    create = node.store.folders.create
+
+    async def and_the_registry_goes_away(made: VmDefinition) -> None:
+        await create(made)
+        cluster.registry.is_reachable = False
+
+    node.store.folders.create = and_the_registry_goes_away
     task = await node.end_of(await node.operations.create_vm(WISH))
     assert task.error is not None
     assert "zv vm register web1" in task.error.next_step
     assert (cluster.path / "web1/disk0").exists()
+
+
+async def test_nothing_is_made_without_the_registry(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    cluster.registry.is_reachable = False
+    task = await node.end_of(await node.operations.create_vm(WISH))
+    assert task.error is not None
+    assert "web1 was not made" in task.error.cause
+    assert not (cluster.path / "web1").exists()
+
+
+async def test_a_suspended_vm_is_registered_as_suspended(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition())
+    await node.operations.unregister_vm("web1")
+    runs = await node.store.leases.claim(lease_rules.start(None, "web1", node.me, has_qemu=False, why="test"))
+    await node.store.leases.claim(lease_rules.suspend(runs, "web1", node.me, "m1", why="test"))
+    view = await node.operations.register_vm(RegisterVm(name="web1"))
+    assert view.state is VmState.SUSPENDED
+    with pytest.raises(Refused, match="suspended"):
+        await node.operations.delete_vm("web1")
 
 
 async def test_delete_removes_folder_and_record(cluster: ClusterOfTwo) -> None:

@@ -43,6 +43,8 @@ class MoveOperations:
     async def plan_migration(self, name: str, request: MigrateVm) -> MigrationPlan:
         """All findings, for the named target or for the best one."""
         view, record = await self._vms.vm(name), self._w.inventory.vm(name)
+        if view.state is VmState.SUSPENDED:
+            raise Refused(f"{name} is suspended", f"resume it where you want it: zv vm resume {name} --on HOST")
         if view.host is None or view.state is not VmState.RUNNING:
             raise Refused(
                 f"{name} is {view.state}, not running", f"start it where you want it: zv vm start {name}"

@@ -28,6 +28,7 @@ from zugvogel.errors import (
     ZugvogelError,
 )
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.inventory import Observation
 from zugvogel.services.operations.deletion import Deletion
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
@@ -189,6 +190,7 @@ class VmOperations:
             description=request.description,
         )
         images = await self._find_images(datastore, request)
+        await self._require_registry(request.name)
         await store.folders.create(definition)
         try:
             definition = await self._fill(ctx, definition, request, images, datastore)
@@ -205,6 +207,15 @@ class VmOperations:
             raise
         self._w.events.emit("vm.created", request.name, f"{request.name} was created on {datastore}", task=ctx.id)
         return {"name": request.name, "datastore": datastore}
+
+    async def _require_registry(self, name: str) -> None:
+        """Asked before anything is made: without its majority the vm could not be entered."""
+        try:
+            await self._w.registry.get(f"vms/{name}")
+        except Unreachable as error:
+            raise Unreachable(
+                f"{name} was not made: {error.cause}", "see which primaries are down: zv host list; then try again"
+            ) from error
 
     @staticmethod
     async def _take_back(store: MountedDatastore, name: str) -> None:
@@ -375,8 +386,16 @@ class VmOperations:
 
     async def register_vm(self, request: RegisterVm) -> VmView:
         datastore = self._default_datastore(request.datastore)
-        definition = await self._w.mounted(datastore).folders.read(request.name)
+        store = self._w.mounted(datastore)
+        definition = await store.folders.read(request.name)
+        lease = await store.leases.read(request.name)
         await self._enter(definition, datastore)
+        if lease is not None and lease.state is LeaseState.SUSPENDED:
+            self._w.inventory.observe(
+                Observation(
+                    vm=request.name, observed=VmState.SUSPENDED, host=None, epoch=lease.epoch, why=lease.why
+                )
+            )
         self._w.events.emit("vm.registered", request.name, f"{request.name} was registered from {datastore}")
         return await self.vm(request.name)
 
