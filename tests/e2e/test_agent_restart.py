@@ -137,7 +137,7 @@ def test_without_etcds_majority_status_answers_and_settings_are_refused(cluster:
         assert cluster.zv_json("settings", "get", "migration.timeout")["value"] == value
         said = cluster.refused("vm", "create", "half", "--memory", "64M", "--no-network")
         assert "no majority" in said
-        assert "zv vm register half" in said
+        assert "not made" in said
         assert cluster.guest(VM)["boot_id"] == before["boot_id"]
         cluster.zv("vm", "reset", VM)
     finally:
@@ -146,5 +146,5 @@ def test_without_etcds_majority_status_answers_and_settings_are_refused(cluster:
     cluster.all_live()
     cluster.wait("settings to be taken", lambda: cluster.zv("settings", "set", "migration.timeout", str(value)))
     assert cluster.assert_runs_once(VM) == "host1"
-    cluster.zv("vm", "register", "half")  # as it was told
+    cluster.zv("vm", "create", "half", "--memory", "64M", "--no-network")  # nothing of it is in the way
     cluster.remove("half")

@@ -238,3 +238,33 @@ def test_a_mac_belongs_to_one_vm(cluster: Cluster, stopped: str) -> None:
     assert "taken" in cluster.refused(*NEW, "--mac", mac)
     assert "new" not in [v["name"] for v in cluster.zv_json("vm", "list")]
     assert not (cluster.layout.shared / "new").exists()
+
+
+def test_a_vm_with_a_seed_and_with_what_was_added_later_starts_and_moves(cluster: Cluster, tmp_path: Path) -> None:
+    name = "grown"
+    user_data = tmp_path / "user-data"
+    user_data.write_text("#cloud-config\nhostname: grown\n")
+    try:
+        cluster.zv(
+            *("vm", "create", name, "--memory", "128M", "--image", "lab-guest", "--disk", "64M"),
+            *("--cloud-init", str(user_data)),
+        )
+        before = cluster.boot(name, "host1")
+        assert "running" in cluster.refused("vm", "set", name, "--add-disk", "64M")
+        cluster.zv("vm", "migrate", name, "--to", "host2")
+        assert cluster.guest(name)["boot_id"] == before["boot_id"]
+        cluster.end(name)
+        cluster.zv("vm", "set", name, "--add-disk", "64M", "--add-network", "lan", "--memory", "160M")
+        definition = cluster.zv_json("vm", "show", name)["definition"]
+        assert [d["file"] for d in definition["disks"]] == ["disk0", "disk1"]
+        assert definition["cloud_init"] == "seed.iso"
+        assert len({n["mac"] for n in definition["nics"]}) == 2
+        grown = cluster.boot(name, "host1")
+        assert grown["memory"]["total_bytes"] > before["memory"]["total_bytes"]
+        cluster.zv("vm", "migrate", name, "--to", "host2")
+        assert cluster.guest(name)["boot_id"] == grown["boot_id"]
+        cluster.zv("vm", "migrate", name, "--to", "host1", "--mode", "quick")
+        assert cluster.guest(name)["boot_id"] == grown["boot_id"]
+        assert cluster.assert_runs_once(name) == "host1"
+    finally:
+        cluster.remove(name)

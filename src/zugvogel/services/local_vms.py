@@ -28,6 +28,7 @@ MIGRATING = "migrating"
 SAVING = "being suspended"
 LOOKING = "being looked at after a restart of the agent"
 UNLOCK_S = 5.0
+SETTLE_S = 10.0
 ORDERLY_ENDS = {"guest-shutdown", "host-qmp-quit"}
 """Reasons of QEMU's SHUTDOWN event that somebody wanted; anything else is a failure."""
 
@@ -109,6 +110,26 @@ class LocalVms:
             raise Refused(f"{name} is {guest.busy}", "see: zv task list, or cancel it with: zv task cancel")
         return guest
 
+    async def settled_guest(self, name: str) -> Guest:
+        """As `free_guest`, for a request that may come just after this agent's start."""
+        await self.looked_at(name)
+        return self.free_guest(name)
+
+    async def looked_at(self, name: str) -> None:
+        """Returns when it is known whether the vm is here, which an agent that has just started must find out
+        first. Raises Unreachable when that takes longer than SETTLE_S (its datastore does not answer)."""
+        deadline = self.clock.monotonic() + SETTLE_S
+        while self._expected is None or name in self._expected or self._is_looked_at(name):
+            if self.clock.monotonic() > deadline:
+                raise Unreachable(
+                    f"the agent of {self.host} has just started and still looks at what it has of {name}",
+                    "try again; if it stays so, see: zv datastore list",
+                )
+            await self.clock.sleep(0.05)
+
+    def _is_looked_at(self, name: str) -> bool:
+        return name in self.guests and self.guests[name].busy == LOOKING
+
     def reports(self) -> tuple[VmReport, ...]:
         return tuple(self._report(g) for g in self.guests.values())
 
@@ -185,6 +206,10 @@ class LocalVms:
         name = definition.name
         machine: Machine | None = None
         try:
+            now = await store.folders.read(name)  # it may have been changed before the lease was ours
+            if now != definition:
+                definition = now
+                self.reserve(definition)
             spec = MachineSpec(
                 definition=definition,
                 folder=store.folders.path(name),
@@ -314,6 +339,11 @@ class LocalVms:
         await guest.machine.kill()
         await _wait(guest.ended, 5.0)
         await self._until_settled(guest)
+        if name in self._ending:
+            raise ProcedureFailed(
+                f"the power of {name} was cut, but its lease is not released yet: its datastore does not answer",
+                f"it is released as soon as that answers; see: zv vm show {name}",
+            )
 
     async def reset(self, name: str) -> None:
         await self.free_guest(name).machine.reset()

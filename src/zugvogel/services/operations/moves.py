@@ -152,7 +152,7 @@ class MoveOperations:
     async def _on_migrate(self, payload: dict[str, Any]) -> dict[str, Any]:
         """On the source: start the task."""
         requested_at = self._w.clock.monotonic()
-        guest = self._w.vms.free_guest(str(payload["vm"]))
+        guest = await self._w.vms.settled_guest(str(payload["vm"]))
         target = self._w.inventory.host(str(payload["target"]))
         settings = self._settings(MigrationOptions.model_validate(payload["options"]), int(payload["cores"]))
         reason = str(payload["reason"])

@@ -46,7 +46,9 @@ class SuspendOperations:
         )
 
     async def _on_forecast(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return (await self._saver.forecast(self._w.vms.guest(str(payload["vm"])))).model_dump(mode="json")
+        name = str(payload["vm"])
+        await self._w.vms.looked_at(name)
+        return (await self._saver.forecast(self._w.vms.guest(name))).model_dump(mode="json")
 
     # suspend and quick migration -----------------------------------------------------------------------
 
@@ -58,7 +60,7 @@ class SuspendOperations:
 
     async def _on_suspend(self, payload: dict[str, Any]) -> dict[str, Any]:
         requested_at = self._w.clock.monotonic()
-        guest = self._w.vms.free_guest(str(payload["vm"]))
+        guest = await self._w.vms.settled_guest(str(payload["vm"]))
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             return (await self._quick.suspend(ctx, guest, requested_at)).model_dump(mode="json")
@@ -67,7 +69,7 @@ class SuspendOperations:
 
     async def _on_migrate_quick(self, payload: dict[str, Any]) -> dict[str, Any]:
         requested_at = self._w.clock.monotonic()
-        guest = self._w.vms.free_guest(str(payload["vm"]))
+        guest = await self._w.vms.settled_guest(str(payload["vm"]))
         target, reason = self._w.inventory.host(str(payload["target"])), str(payload["reason"])
 
         async def work(ctx: TaskContext) -> dict[str, Any]:

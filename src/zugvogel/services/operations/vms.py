@@ -440,6 +440,7 @@ class VmOperations:
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("start", f"starting {name} on {self._w.me} ({why})")
+            await self._w.vms.looked_at(name)
             self._deletion.refuse_start(name)  # no await between this and `start` marking it as in care
             guest = await self._w.vms.start(name)
             return {"vm": name, "host": self._w.me, "epoch": guest.epoch, "why": why}
@@ -452,7 +453,7 @@ class VmOperations:
 
     async def _on_stop(self, payload: dict[str, Any]) -> dict[str, Any]:
         name, timeout_s = str(payload["vm"]), float(payload["timeout_s"])
-        self._w.vms.free_guest(name)
+        await self._w.vms.settled_guest(name)
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("stop", f"power button of {name} pressed; waiting up to {timeout_s:.0f} s")
@@ -466,7 +467,7 @@ class VmOperations:
 
     async def _on_kill(self, payload: dict[str, Any]) -> dict[str, Any]:
         name = str(payload["vm"])
-        self._w.vms.free_guest(name)
+        await self._w.vms.settled_guest(name)
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("kill", f"cutting the power of {name}")
@@ -479,6 +480,8 @@ class VmOperations:
         await self._w.on(await self.holder(name), "vm.reset", {"vm": name})
 
     async def _on_reset(self, payload: dict[str, Any]) -> dict[str, Any]:
-        await self._w.vms.reset(str(payload["vm"]))
-        self._w.events.emit("vm.reset", str(payload["vm"]), f"{payload['vm']} was reset")
+        name = str(payload["vm"])
+        await self._w.vms.looked_at(name)
+        await self._w.vms.reset(name)
+        self._w.events.emit("vm.reset", name, f"{name} was reset")
         return {}

@@ -103,6 +103,8 @@ class SuspendRecovery:
         if not record.target or not is_its:
             if record.target:
                 await self._quick.take_back(datastore, record)
+            if lease is not None and lease.memory_id != record.id:
+                await self._vms.mounted(datastore).memory.discard(record.vm, record.id)
             await self._records.forget(datastore, record.vm, record.id)
             return
 
