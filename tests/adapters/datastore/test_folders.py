@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -166,6 +167,21 @@ async def test_delete_takes_the_disks_of_a_create_that_did_not_end(tmp_path: Pat
     await folders.create(WEB.model_copy(update={"disks": ()}))
     (tmp_path / "web" / file).touch()
     await folders.delete("web")
+    assert not (tmp_path / "web").exists()
+
+
+async def test_delete_waits_for_what_a_process_has_still_open(tmp_path: Path) -> None:
+    """NFS and FUSE keep such files under another name until they are closed."""
+    folders = (await opened(tmp_path)).folders
+    await folders.create(WEB.model_copy(update={"disks": ()}))
+    still_open = tmp_path / "web/.nfs0000a1b2"
+    still_open.touch()
+    deletion = asyncio.create_task(folders.delete("web"))
+    await asyncio.sleep(0.3)
+    assert not (tmp_path / "web/vm.toml").exists()
+    assert not deletion.done()
+    still_open.unlink()
+    await deletion
     assert not (tmp_path / "web").exists()
 
 

@@ -85,6 +85,19 @@ async def test_a_saved_vm_can_go_on_and_be_saved_again(root: Path, spawn: Spawn,
 
 
 @pytest.mark.parametrize("form", FORMATS)
+async def test_a_vm_that_came_by_an_encrypted_live_migration_can_be_saved(
+    root: Path, spawn: Spawn, form: MemoryFormat
+) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    await machine.cont()
+    await machine.execute("migrate-set-parameters", {"tls-creds": "tls-server0"})
+    await saved(machine, memory_file(root), form)
+    await machine.forget_save()
+    await machine.cont()
+    assert await machine.status() is MachineStatus.RUNNING
+
+
+@pytest.mark.parametrize("form", FORMATS)
 async def test_a_resumed_vm_can_be_saved_and_resumed_again(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
     machine = await spawn(host(root, "a"), firmware_vm(root))
     await machine.cont()

@@ -7,9 +7,11 @@ that breaks out of QEMU cannot change a lease or a definition.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,10 @@ from zugvogel.errors import AlreadyExists, InvalidInput, NotFound, Refused
 _OURS = re.compile(
     r"vm\.toml|lease\.\d+|\.tmp\..*|memory\..*|disk\d*(\.(raw|qcow2))?|kernel|initrd|seed\.iso|[A-Za-z0-9._-]+\.json|word.*"
 )
-_KEPT_FROM_CUT = re.compile(r"lease\.\d+|\.tmp\..*")
+_STILL_OPEN = re.compile(r"\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+")
+"""What NFS and FUSE make of a file that is removed while a process has it open; it goes when that ends."""
+_KEPT_FROM_CUT = re.compile(rf"lease\.\d+|\.tmp\..*|{_STILL_OPEN.pattern}")
+_CLOSE_S = 20.0
 _NO_NOTE = re.compile(r"vm\.toml|lease\..*|.*\.(raw|qcow2|iso)|memory\..*")
 _LONG_S = 6 * 3600 + 60.0
 
@@ -191,6 +196,7 @@ class FileFolders:
             raise NotFound(f"there is no vm {folder.name} on {self._deadlines.name}")
         names = layout.names_in(folder)
         known = self._files_of(folder)
+        names = [n for n in names if not _STILL_OPEN.fullmatch(n)]
         foreign = sorted(n for n in names if n not in known and not _OURS.fullmatch(n))
         if foreign:
             raise Refused(
@@ -200,7 +206,7 @@ class FileFolders:
         # the definition first: a delete cut in between leaves no vm with missing disks; leases last
         for name in sorted(names, key=lambda n: (n != definition_file.FILE, n.startswith("lease."), n)):
             (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+        _remove_folder(folder)
         layout.fsync_folder(folder.parent)
 
     def _files_of(self, folder: Path) -> set[str]:
@@ -236,3 +242,21 @@ class FileFolders:
             except FileExistsError:
                 raise AlreadyExists(f"{path.parent.name} has a file {path.name} already") from None
         layout.fsync_folder(path.parent)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Waits for what a QEMU that ended a moment ago has not closed yet."""
+    deadline = time.monotonic() + _CLOSE_S
+    while True:
+        try:
+            return folder.rmdir()
+        except OSError as error:
+            left = layout.names_in(folder)
+            if error.errno != errno.ENOTEMPTY or any(not _STILL_OPEN.fullmatch(n) for n in left):
+                raise
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"{folder} still has files that a process has open, on one of the hosts: {', '.join(left)}",
+                    "end that process (see: fuser), then delete again",
+                ) from error
+        time.sleep(0.1)

@@ -69,8 +69,10 @@ async def _prepare(qmp: Qmp, path: Path, format: MemoryFormat, more: dict[str, b
         "mapped-ram": is_mapped,
         **more,
     }
+    # TLS first: a QEMU that came by a live migration has it set, and mapped-ram is not taken beside it
+    await qmp.execute("migrate-set-parameters", {"tls-creds": "", "tls-hostname": ""})
     await _set(qmp, wanted)
-    parameters: dict[str, Any] = {"max-bandwidth": NO_LIMIT, "tls-creds": "", "tls-hostname": ""}
+    parameters: dict[str, Any] = {"max-bandwidth": NO_LIMIT}
     if is_mapped:
         parameters["multifd-channels"] = CHANNELS
     await qmp.execute("migrate-set-parameters", parameters)
