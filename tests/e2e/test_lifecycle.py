@@ -92,6 +92,20 @@ def test_set_takes_effect_at_the_next_start(cluster: Cluster, stopped: str) -> N
         cluster.zv("vm", "set", VM, "--memory", "128M", "--cpus", "1")
 
 
+def test_a_definition_edited_by_hand_is_taken_and_shown_at_the_next_start(cluster: Cluster, stopped: str) -> None:
+    file = cluster.layout.shared / VM / "vm.toml"
+    before = file.read_text()
+    try:
+        file.write_text(before.replace(f"memory_bytes = {128 << 20}", f"memory_bytes = {160 << 20}"))
+        assert (128 << 20) < cluster.boot(VM, "host1")["memory"]["total_bytes"] < (160 << 20)
+        cluster.wait("it to be shown", lambda: cluster.vm(VM)["memory_bytes"] == 160 << 20)
+        assert cluster.zv_json("vm", "show", VM)["definition"]["memory_bytes"] == 160 << 20
+    finally:
+        cluster.end(VM)
+        cluster.zv("vm", "set", VM, "--memory", "128M")
+    assert cluster.zv_json("vm", "show", VM)["memory_bytes"] == 128 << 20
+
+
 def test_log_and_console(cluster: Cluster, vm: str) -> None:
     """What is typed into `zv vm console` reaches the guest's shell, and its answer comes back."""
     cluster.boot(VM, "host1")

@@ -70,6 +70,52 @@ def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str) -> None:
     assert cluster.guest(vm)["boot_id"] == before["boot_id"]
 
 
+def test_vms_of_a_host_are_saved_one_at_a_time(cluster: Cluster, vm: str) -> None:
+    other, step = "other", "source.stopped"
+    cluster.create(other)
+    try:
+        cluster.boot(other, "host1")
+        cluster.hold("host1", step)
+        first = str(cluster.api("POST", f"/vms/{vm}/suspend")["id"])
+        cluster.wait("the first to be stopped", lambda: cluster.reached("host1", step))
+        second = str(cluster.api("POST", f"/vms/{other}/suspend")["id"])
+        cluster.wait(
+            "the second to wait", lambda: cluster.api("GET", f"/tasks/{second}")["progress"]["phase"] == "waiting"
+        )
+        cluster.guest(other)  # it runs meanwhile
+        cluster.release("host1", step)
+        assert {cluster.task_end(t)["state"] for t in (first, second)} == {"done"}
+        cluster.assert_suspended(vm)
+        cluster.assert_suspended(other)
+        cluster.zv("vm", "discard", other, "--yes")
+    finally:
+        cluster.release("host1", step)
+        cluster.remove(other)
+
+
+def test_one_that_waits_for_its_turn_can_be_cancelled(cluster: Cluster, vm: str) -> None:
+    other, step = "other", "source.stopped"
+    cluster.create(other)
+    try:
+        before = cluster.boot(other, "host1")
+        cluster.hold("host1", step)
+        first = str(cluster.api("POST", f"/vms/{vm}/suspend")["id"])
+        cluster.wait("the first to be stopped", lambda: cluster.reached("host1", step))
+        second = cluster.quick(other, "host2")
+        cluster.wait(
+            "the second to wait", lambda: cluster.api("GET", f"/tasks/{second}")["progress"]["phase"] == "waiting"
+        )
+        cluster.api("POST", f"/tasks/{second}/cancel")
+        assert cluster.task_end(second)["state"] == "cancelled"
+        assert cluster.guest(other)["boot_id"] == before["boot_id"]
+        cluster.release("host1", step)
+        assert cluster.task_end(first)["state"] == "done"
+        assert cluster.assert_runs_once(other) == "host1"
+    finally:
+        cluster.release("host1", step)
+        cluster.remove(other)
+
+
 def test_discarded_memory_is_gone_and_the_vm_boots_fresh(cluster: Cluster, vm: str) -> None:
     before = cluster.guest(vm)
     cluster.zv("vm", "suspend", vm)

@@ -54,3 +54,15 @@ async def test_a_removed_datastore_is_forgotten() -> None:
     await world.pass_time(1)
     assert h1.beats.names() == ("b",)
     assert h1.beats.usable("a")[0] is False
+
+
+async def test_a_round_under_way_counts_as_the_beats_latency() -> None:
+    world = World(hosts=1)
+    h1 = world.nodes["h1"]
+    assert h1.beats.latency_s("ds") == 0.0
+    await world.pass_time(2)
+    assert h1.beats.latency_s("ds") < 1.0
+    h1.mounts[0].fault = "hang"
+    await world.pass_time(4)
+    assert h1.beats.latency_s("ds") >= 3.0
+    assert h1.beats.latency_s("other") == 0.0

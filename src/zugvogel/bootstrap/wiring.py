@@ -45,6 +45,7 @@ from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
 from zugvogel.services.reporting import Reporting
 from zugvogel.services.suspend.orders import ResumeOrders
+from zugvogel.services.suspend.pacing import Pacing
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.suspend.records import SuspendRecords
 from zugvogel.services.suspend.recovery import SuspendRecovery
@@ -245,7 +246,8 @@ class Wiring:
 
     def _wire_suspends(self) -> None:
         records = SuspendRecords(self.mounted)
-        self.saver = Saver(self.vms, records, self.facts.facts, failpoint)
+        pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
+        self.saver = Saver(self.vms, records, self.facts.facts, pacing, failpoint)
         self.resumer = Resumer(self.vms, self.hypervisor, self.facts.facts, failpoint, self.heartbeats.tick)
         self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
         self.resume_orders = ResumeOrders(

@@ -123,6 +123,9 @@ class Machine(Protocol):
         """Order the memory of the stopped vm into `path` (made before, QEMU's user may write it). Returns as
         soon as QEMU has taken the order; `migration` tells how it goes."""
 
+    async def limit_save(self, bps: int) -> None:
+        """Bytes per second for the save under way; 0: as fast as it goes."""
+
     async def forget_save(self) -> None:
         """After a save that was not finished: the vm can be migrated and saved again."""
 

@@ -43,6 +43,8 @@ class _Watch:
     """Of the last beat written in full; 0: none yet."""
     last_good_at: float | None = None
     """Start of the last good write: the guard counts from there too."""
+    took_s: float = 0.0
+    """What the last good write took."""
     round_since: float | None = None
     failure: str = ""
     seen: dict[str, SeenBeat] = field(default_factory=dict)
@@ -124,6 +126,14 @@ class BeatService:
             return None
         return self._clock.monotonic() - watch.last_good_at
 
+    def latency_s(self, datastore: str) -> float:
+        """What this host's beat takes there: the last one, or the round under way if that is longer already."""
+        watch = self._watches.get(datastore)
+        if watch is None:
+            return 0.0
+        under_way = self._clock.monotonic() - watch.round_since if watch.round_since is not None else 0.0
+        return max(watch.took_s, under_way)
+
     def seen(self, datastore: str) -> dict[str, SeenBeat]:
         """Every host's beat as last read there."""
         watch = self._watches.get(datastore)
@@ -184,6 +194,7 @@ class BeatService:
         await watch.mounted.beats.write(beat)
         watch.counter = counter
         watch.last_good_at = started
+        watch.took_s = self._clock.monotonic() - started
 
     def _judge(self, watch: _Watch, beats: dict[str, Beat], read_at: float) -> None:
         """`read_at` is the start of the read: what it shows is at least that old."""

@@ -18,7 +18,7 @@ from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host
 from zugvogel.domain.network import Network
 from zugvogel.domain.settings import SETTINGS
-from zugvogel.domain.vm import VmRecord, VmState
+from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import Conflict, InvalidInput, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.registry import Change, Registry
@@ -40,6 +40,8 @@ class Observation(Model):
     why: str = ""
     wanted: str = ""
     """Empty: leave what is wanted as it is."""
+    definition: VmDefinition | None = None
+    """As it was started: `vm.toml` may have been edited by hand. None: leave what is recorded."""
 
 
 class Inventory:
@@ -179,6 +181,8 @@ class Inventory:
         """Queue an observation; never blocks. The replica shows it at once, the registry when it can."""
         known = self._pending.get(seen.vm)
         if known is None or seen.epoch >= known.epoch:
+            if known is not None and seen.definition is None:
+                seen = seen.model_copy(update={"definition": known.definition})
             self._pending[seen.vm] = seen
         record = self._one(f"vms/{seen.vm}", VmRecord)
         if record is not None:
@@ -274,4 +278,6 @@ def apply_observation(record: VmRecord, seen: Observation) -> VmRecord:
     }
     if seen.wanted:
         update["wanted"] = seen.wanted
+    if seen.definition is not None:
+        update["definition"] = seen.definition
     return record.model_copy(update=update)

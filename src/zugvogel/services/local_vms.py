@@ -240,6 +240,7 @@ class LocalVms:
                 epoch=lease.epoch,
                 why="started",
                 wanted="running",
+                definition=definition if definition != self.inventory.vm(name).definition else None,
             )
         )
         self.events.emit("vm.started", name, f"{name} started on {self.host}", evidence={"epoch": lease.epoch})

@@ -84,6 +84,13 @@ async def test_a_saved_vm_can_go_on_and_be_saved_again(root: Path, spawn: Spawn,
         assert await machine.status() is MachineStatus.RUNNING
 
 
+async def test_a_save_is_slowed_down_and_let_go(root: Path, spawn: Spawn) -> None:
+    machine = await spawn(host(root, "a"), firmware_vm(root))
+    for bps, told in ((64 << 20, 64 << 20), (0, 1 << 40)):
+        await machine.limit_save(bps)
+        assert (await machine.execute("query-migrate-parameters"))["max-bandwidth"] == told
+
+
 @pytest.mark.parametrize("form", FORMATS)
 async def test_a_vm_that_came_by_an_encrypted_live_migration_can_be_saved(
     root: Path, spawn: Spawn, form: MemoryFormat

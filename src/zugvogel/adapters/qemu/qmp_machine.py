@@ -255,6 +255,9 @@ class QmpMachine:
     async def save_to(self, path: Path, format: MemoryFormat) -> None:
         await saved_memory.save(self._client_call, path, format)
 
+    async def limit_save(self, bps: int) -> None:
+        await saved_memory.limit(self._client_call, bps)
+
     async def forget_save(self) -> None:
         await saved_memory.forget(self._client_call)
 

@@ -42,6 +42,10 @@ async def save(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
     await qmp.execute("migrate", {"uri": f"fd:{DESCRIPTOR}"})
 
 
+async def limit(qmp: Qmp, bps: int) -> None:
+    await qmp.execute("migrate-set-parameters", {"max-bandwidth": bps or NO_LIMIT})
+
+
 async def load(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
     await _prepare(qmp, path, format, {"late-block-activate": True})
     if format is MemoryFormat.MAPPED:

@@ -52,9 +52,10 @@ class QuickMigrations:
         """Save the vm's memory; nobody runs it afterwards."""
         record = SuspendRecord(id=ctx.id, task=ctx.id, vm=guest.name, host=self._vms.host)
         saving = Saving(guest, record, ctx)
-        ctx.progress("prepare", "measuring the datastore")
-        self._saver.mark(saving, "prepare")
-        await self._saver.save(saving)
+        async with self._saver.turn(saving):
+            ctx.progress("prepare", "measuring the datastore")
+            self._saver.mark(saving, "prepare")
+            await self._saver.save(saving)
         self._saver.mark(saving, "")
         await self._records.forget(guest.datastore, guest.name, record.id)
         report = self._report(saving, requested_at, "suspended")
@@ -67,23 +68,29 @@ class QuickMigrations:
         record = SuspendRecord(id=ctx.id, task=ctx.id, vm=guest.name, host=self._vms.host, target=target.name)
         saving = Saving(guest, record, ctx)
         network = NetworkWatch(self._vms, guest)
-        self._saver.mark(saving, "prepare")
         try:
-            try:
-                await self._records.write(guest.datastore, record)  # before the order, which outlives this agent
-                await self._prepare(saving, target)
-                await network.begin()
-                await self._saver.save(saving)
-            except (ZugvogelError, TaskCancelled):
-                await self.take_back(guest.datastore, record)
-                if not saving.is_begun:
-                    await self._records.forget(guest.datastore, guest.name, record.id)
-                raise
+            async with self._saver.turn(saving):
+                await self._save_for(saving, target, network)
             return await self._hand_over(saving, network, requested_at)
         finally:
             network.close()
             if not saving.is_given_up and guest.busy:
                 guest.busy = ""
+
+    async def _save_for(self, saving: Saving, target: Host, network: NetworkWatch) -> None:
+        """The target is made ready, then the memory is saved. Raises after the order was taken back."""
+        guest, record = saving.guest, saving.record
+        self._saver.mark(saving, "prepare")
+        try:
+            await self._records.write(guest.datastore, record)  # before the order, which outlives this agent
+            await self._prepare(saving, target)
+            await network.begin()
+            await self._saver.save(saving)
+        except (ZugvogelError, TaskCancelled):
+            await self.take_back(guest.datastore, record)
+            if not saving.is_begun:
+                await self._records.forget(guest.datastore, guest.name, record.id)
+            raise
 
     # the order -----------------------------------------------------------------------------------
 

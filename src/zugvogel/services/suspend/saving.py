@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from zugvogel.core import lease_rules
@@ -21,6 +22,7 @@ from zugvogel.errors import LeaseTaken, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import MachineStatus
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import SAVING, Guest, LocalVms
+from zugvogel.services.suspend.pacing import Pacing
 from zugvogel.services.suspend.records import SuspendRecords
 from zugvogel.services.tasks import TaskCancelled, TaskContext
 
@@ -63,12 +65,14 @@ class Saver:
         vms: LocalVms,
         records: SuspendRecords,
         facts: Callable[[], Awaitable[HostFacts]],
+        pacing: Pacing,
         failpoint: Failpoint,
     ) -> None:
         self._vms = vms
         self._clock = vms.clock
         self._records = records
         self._facts = facts
+        self._pacing = pacing
         self._failpoint = failpoint
 
     async def forecast(self, guest: Guest) -> Forecast:
@@ -79,6 +83,25 @@ class Saver:
         write_bps = await memory.measure_write_bps(guest.name, PROBE_BYTES) if free > 2 * PROBE_BYTES else 0.0
         outage_s = 2 * used / write_bps + RESUME_FIXED_S if write_bps else 0.0
         return Forecast(size_bytes=used, free_bytes=free, write_bps=write_bps, outage_s=outage_s)
+
+    @asynccontextmanager
+    async def turn(self, saving: Saving) -> AsyncIterator[None]:
+        """The only vm of this host that is saved to its datastore. Raises when it is cancelled, or when the vm
+        ends, before its turn comes."""
+        guest, is_told = saving.guest, False
+
+        def waiting() -> None:
+            nonlocal is_told
+            self.heed_cancel(saving)
+            if not is_told:
+                told = f"another vm is being suspended to {guest.datastore}; one at a time"
+                saving.ctx.progress("waiting", told)
+                is_told = True
+
+        async with self._pacing.turn(guest.datastore, waiting):
+            if guest.ended.is_set():
+                raise ProcedureFailed(f"{guest.name} ended before its turn came", f"see: zv vm show {guest.name}")
+            yield
 
     async def save(self, saving: Saving) -> None:
         """From the running vm to the lease that says suspended. Raises after everything was put back: the vm
@@ -162,6 +185,7 @@ class Saver:
         machine, name = saving.guest.machine, saving.guest.name
         moved_at, moved = self._clock.monotonic(), 0
         told_at = moved_at
+        writer = self._pacing.writer(machine, saving.guest.datastore, moved_at)
         while True:
             sample = await machine.migration()
             if sample.status == "completed":
@@ -178,6 +202,7 @@ class Saver:
                     f"datastore {saving.guest.datastore} took nothing for {STALL_S:.0f} s",
                     "check the mount and the storage behind it",
                 )
+            await writer.look(moved, now)
             if now - told_at >= TELL_S:
                 told_at = now
                 self._tell(saving, sample.transferred_bytes, now)
