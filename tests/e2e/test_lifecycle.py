@@ -96,10 +96,10 @@ def test_a_definition_edited_by_hand_is_taken_and_shown_at_the_next_start(cluste
     file = cluster.layout.shared / VM / "vm.toml"
     before = file.read_text()
     try:
-        file.write_text(before.replace(f"memory_bytes = {128 << 20}", f"memory_bytes = {160 << 20}"))
-        assert (128 << 20) < cluster.boot(VM, "host1")["memory"]["total_bytes"] < (160 << 20)
-        cluster.wait("it to be shown", lambda: cluster.vm(VM)["memory_bytes"] == 160 << 20)
-        assert cluster.zv_json("vm", "show", VM)["definition"]["memory_bytes"] == 160 << 20
+        file.write_text(before.replace(f"memory_bytes = {128 << 20}", f"memory_bytes = {192 << 20}"))
+        assert (128 << 20) < cluster.boot(VM, "host1")["memory"]["total_bytes"] < (192 << 20)
+        cluster.wait("it to be shown", lambda: cluster.vm(VM)["memory_bytes"] == 192 << 20)
+        assert cluster.zv_json("vm", "show", VM)["definition"]["memory_bytes"] == 192 << 20
     finally:
         cluster.end(VM)
         cluster.zv("vm", "set", VM, "--memory", "128M")
