@@ -112,6 +112,9 @@ class Orders(Protocol):
 
     async def give(self, host: str, vm: str, order: bytes) -> None: ...
 
+    async def withdraw(self, host: str, vm: str) -> None:
+        """Remove the answer alone."""
+
     async def take_back(self, host: str, vm: str) -> None:
         """The order and its answer; nothing if they are not there."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,8 +47,11 @@ class Resumer:
         self.machines: list[Machine] = []
         self.resumed: list[Any] = []
         self.refusal = ""
+        self.before_spawn: Awaitable[None] | None = None
 
     async def spawn(self, *_of: Any) -> Machine:
+        if self.before_spawn is not None:
+            await self.before_spawn
         if self.refusal:
             raise Refused(self.refusal)
         self.machines.append(Machine())
@@ -167,6 +170,15 @@ async def test_an_order_taken_back_ends_the_waiting_qemu(tmp_path: Path) -> None
     await target.ended()
     assert not target.resumer.machines[0].is_alive
     assert not target.resumer.resumed
+
+
+async def test_an_answer_after_its_order_was_taken_back_does_not_stay(tmp_path: Path) -> None:
+    target = await Target.at(tmp_path)
+    target.resumer.before_spawn = target.source.orders.take_back("host2", "web")
+    await target.order()
+    await target.ended()
+    assert await target.source.orders.answer_of("host2", "web") is None
+    assert not target.resumer.machines[0].is_alive
 
 
 async def test_a_source_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:

@@ -32,8 +32,14 @@ class FileOrders:
     async def answer(self, host: str, vm: str, answer: bytes) -> None:
         await self._deadlines.run("answering", lambda: self._write(self._path(host, vm, "answer"), answer))
 
+    async def withdraw(self, host: str, vm: str) -> None:
+        await self._remove(host, vm, "answer")
+
     async def take_back(self, host: str, vm: str) -> None:
-        paths = [self._path(host, vm, kind) for kind in ("order", "answer")]
+        await self._remove(host, vm, "order", "answer")
+
+    async def _remove(self, host: str, vm: str, *kinds: str) -> None:
+        paths = [self._path(host, vm, kind) for kind in kinds]
 
         def remove() -> None:
             self._check()

@@ -97,11 +97,22 @@ class ResumeOrders:
     async def _carry_out(self, expected: _Expected) -> None:
         order = expected.order
         try:
-            await self._expect(expected)
-        except ZugvogelError as error:
-            log.warning("%s: order of %s not carried out: %s", order.vm, order.source, error)
+            try:
+                await self._expect(expected)
+            except ZugvogelError as error:
+                log.warning("%s: order of %s not carried out: %s", order.vm, order.source, error)
+            await self._withdraw_if_taken_back(expected)
         finally:
             self._expected.pop(order.vm, None)
+
+    async def _withdraw_if_taken_back(self, expected: _Expected) -> None:
+        """An answer that came after its order was taken back would stay for good."""
+        order, store = expected.order, self._vms.mounted(expected.datastore)
+        try:
+            if not await self._still_stands(store, order):
+                await store.orders.withdraw(self._vms.host, order.vm)
+        except ZugvogelError as error:
+            log.warning("%s: an answer nobody waits for stays: %s", order.vm, error)
 
     async def _expect(self, expected: _Expected) -> None:
         order, store = expected.order, self._vms.mounted(expected.datastore)
