@@ -245,6 +245,15 @@ class Cluster:
     def reached(self, host: str, step: str) -> bool:
         return (self._failpoints(host) / f"{step}.reached").exists()
 
+    def hold_at(self, step: str, move: tuple[str, str], start: Callable[[], str]) -> tuple[str, str]:
+        """Start the move (source, target) and wait until it stands at `step`; (task, host that holds it)."""
+        source, target = move
+        held = source if step.startswith("source") else target
+        self.hold(held, step)
+        task = start()
+        self.wait(f"{step} on {held}", lambda: self.reached(held, step))
+        return task, held
+
     def release(self, host: str, step: str) -> None:
         for name in (step, f"{step}.reached"):
             (self._failpoints(host) / name).unlink(missing_ok=True)

@@ -47,13 +47,7 @@ def move(cluster: Cluster, vm: str) -> tuple[str, str]:
 
 
 def _hold_at(cluster: Cluster, step: str, move: tuple[str, str]) -> tuple[str, str]:
-    """Start the move and wait until it stands at `step`; (task, host that holds it)."""
-    source, target = move
-    held = source if step.startswith("source") else target
-    cluster.hold(held, step)
-    task = cluster.migrate(VM, target)
-    cluster.wait(f"{step} on {held}", lambda: cluster.reached(held, step))
-    return task, held
+    return cluster.hold_at(step, move, lambda: cluster.migrate(VM, move[1]))
 
 
 @pytest.mark.parametrize("step", STEPS)

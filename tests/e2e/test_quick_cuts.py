@@ -46,13 +46,7 @@ def move(cluster: Cluster, vm: str) -> tuple[str, str]:
 
 
 def _hold_at(cluster: Cluster, step: str, move: tuple[str, str]) -> tuple[str, str]:
-    """Start the move and wait until it stands at `step`; (task, host that holds it)."""
-    source, target = move
-    held = source if step.startswith("source") else target
-    cluster.hold(held, step)
-    task = cluster.quick(VM, target)
-    cluster.wait(f"{step} on {held}", lambda: cluster.reached(held, step))
-    return task, held
+    return cluster.hold_at(step, move, lambda: cluster.quick(VM, move[1]))
 
 
 def _all_ended(cluster: Cluster) -> bool:

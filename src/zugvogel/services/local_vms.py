@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from zugvogel.core import lease_rules
 from zugvogel.domain.host import VmReport
@@ -23,6 +24,8 @@ from zugvogel.services.inventory import Inventory, Observation
 from zugvogel.services.vm_ends import VmEnds
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MIGRATING = "migrating"
 SAVING = "being suspended"
@@ -114,6 +117,11 @@ class LocalVms:
         """As `free_guest`, for a request that may come just after this agent's start."""
         await self.looked_at(name)
         return self.free_guest(name)
+
+    async def known_guest(self, name: str) -> Guest:
+        """As `guest`, for a request that may come just after this agent's start."""
+        await self.looked_at(name)
+        return self.guest(name)
 
     async def looked_at(self, name: str) -> None:
         """Returns when it is known whether the vm is here, which an agent that has just started must find out
@@ -248,20 +256,16 @@ class LocalVms:
 
     async def _spawn_unlocked(self, spec: MachineSpec) -> Machine:
         """A QEMU that ended a moment ago, here or elsewhere, may still hold its images' locks."""
-        deadline = self.clock.monotonic() + UNLOCK_S
-        while True:
-            try:
-                return await self.hypervisor.spawn(spec)
-            except ProcedureFailed as error:
-                if not is_locked(error):
-                    raise
-                if self.clock.monotonic() > deadline:
-                    raise ProcedureFailed(
-                        f"a disk of {spec.definition.name} is locked by another process, here or elsewhere, "
-                        "though nobody holds the vm",
-                        "find who has it open (qemu-img, qemu-nbd?); on NFS a dead client's lock stays a while",
-                    ) from error
-                await self.clock.sleep(0.25)
+        try:
+            return await once_unlocked(self.clock, lambda: self.hypervisor.spawn(spec), 0.25)
+        except ProcedureFailed as error:
+            if not _is_locked(error):
+                raise
+            raise ProcedureFailed(
+                f"a disk of {spec.definition.name} is locked by another process, here or elsewhere, "
+                "though nobody holds the vm",
+                "find who has it open (qemu-img, qemu-nbd?); on NFS a dead client's lock stays a while",
+            ) from error
 
     def admit(self, machine: Machine, definition: VmDefinition, datastore: str, epoch: int) -> Guest:
         """Take a machine whose lease this host holds into care; its events are watched from here on."""
@@ -381,7 +385,19 @@ class LocalVms:
         )
 
 
-def is_locked(error: ProcedureFailed) -> bool:
+async def once_unlocked(clock: Clock, attempt: Callable[[], Awaitable[T]], every_s: float) -> T:
+    """Tried again while QEMU cannot lock an image; after UNLOCK_S its refusal is raised."""
+    deadline = clock.monotonic() + UNLOCK_S
+    while True:
+        try:
+            return await attempt()
+        except ProcedureFailed as error:
+            if not _is_locked(error) or clock.monotonic() > deadline:
+                raise
+            await clock.sleep(every_s)
+
+
+def _is_locked(error: ProcedureFailed) -> bool:
     """QEMU could not lock an image."""
     return " lock" in error.cause and "Failed to get" in error.cause
 

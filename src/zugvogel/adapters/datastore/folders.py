@@ -194,9 +194,8 @@ class FileFolders:
         self._check()
         if not folder.is_dir():
             raise NotFound(f"there is no vm {folder.name} on {self._deadlines.name}")
-        names = layout.names_in(folder)
+        names = [n for n in layout.names_in(folder) if not _STILL_OPEN.fullmatch(n)]
         known = self._files_of(folder)
-        names = [n for n in names if not _STILL_OPEN.fullmatch(n)]
         foreign = sorted(n for n in names if n not in known and not _OURS.fullmatch(n))
         if foreign:
             raise Refused(

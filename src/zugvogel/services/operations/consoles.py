@@ -40,15 +40,14 @@ class ConsoleOperations:
     async def console(self, name: str) -> ByteStream:
         host = await self._console_vms.holder(name)
         if host == self._w.me:
-            await self._w.vms.looked_at(name)
-            return await self._consoles.local(self._w.vms.guest(name).machine.serial_socket)
+            guest = await self._w.vms.known_guest(name)
+            return await self._consoles.local(guest.machine.serial_socket)
         answer = await self._w.on(host, "console.ticket", {"vm": name})
         return await self._consoles.remote(self._w.inventory.host(host), name, str(answer["ticket"]))
 
     async def _on_ticket(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Valid once, for this vm's console, until 64 newer ones were made."""
-        await self._w.vms.looked_at(str(payload["vm"]))
-        self._w.vms.guest(str(payload["vm"]))
+        await self._w.vms.known_guest(str(payload["vm"]))
         ticket = f"ticket.{secrets.token_urlsafe(32)}"
         self.tickets[ticket] = str(payload["vm"])
         for old in list(self.tickets)[:-TICKETS]:

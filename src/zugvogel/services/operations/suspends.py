@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
-from zugvogel.core import lease_rules, placement
+from zugvogel.core import lease_rules
 from zugvogel.domain.host import Verdict
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import QuickReport
@@ -46,9 +46,8 @@ class SuspendOperations:
         )
 
     async def _on_forecast(self, payload: dict[str, Any]) -> dict[str, Any]:
-        name = str(payload["vm"])
-        await self._w.vms.looked_at(name)
-        return (await self._saver.forecast(self._w.vms.guest(name))).model_dump(mode="json")
+        guest = await self._w.vms.known_guest(str(payload["vm"]))
+        return (await self._saver.forecast(guest)).model_dump(mode="json")
 
     # suspend and quick migration -----------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class SuspendOperations:
     async def resume_vm(self, name: str, request: ResumeVm) -> Task:
         record = self._w.inventory.vm(name)
         lease = await self._suspended(record)
-        host, why = await self._choose_for(record, request.host)
+        host, why = await self._vms.choose(name, request.host, "be resumed")
         order = {"vm": name, "why": why, "is_takeover": await self._is_left(lease)}
         return Task.model_validate(await self._w.on(host, "vm.resume", order))
 
@@ -122,22 +121,6 @@ class SuspendOperations:
             view = await self._vms.vm(name)
             raise Refused(f"{name} is {view.state}, not suspended", f"see: zv vm show {name}")
         return lease
-
-    async def _choose_for(self, record: VmRecord, wanted: str | None) -> tuple[str, str]:
-        name = record.definition.name
-        networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
-        candidates = placement.weigh(record.definition, record.datastore, networks, await self._w.statuses())
-        if wanted is not None:
-            self._w.inventory.host(wanted)
-            chosen = next(c for c in candidates if c.host == wanted)
-            if not chosen.is_fit:
-                raise Refused(f"{wanted} cannot run {name}: it {chosen.why}", "choose another host")
-            return wanted, "asked for"
-        if not candidates or not candidates[0].is_fit:
-            raise Refused(
-                f"{name} cannot be resumed: {placement.explain_none(candidates)}", "free resources or add a host"
-            )
-        return candidates[0].host, candidates[0].why
 
     async def _on_resume(self, payload: dict[str, Any]) -> dict[str, Any]:
         requested_at = self._w.clock.monotonic()

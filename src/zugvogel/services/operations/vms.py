@@ -213,10 +213,11 @@ class VmOperations:
         view = await self.vm(name)
         if view.state in {VmState.RUNNING, VmState.UNKNOWN, VmState.FROZEN}:
             raise Refused(f"{name} is {view.state} on {view.host}", f"see: zv vm show {name}")
-        host, why = await self._choose(name, request.host)
+        host, why = await self.choose(name, request.host, "start")
         return await self._task_on(host, "vm.start", {"vm": name, "why": why})
 
-    async def _choose(self, name: str, wanted: str | None) -> tuple[str, str]:
+    async def choose(self, name: str, wanted: str | None, what: str) -> tuple[str, str]:
+        """(host, why) to `what` ("start", "be resumed") the vm on. Refused when none is fit."""
         record = self._w.inventory.vm(name)
         networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
         candidates = placement.weigh(record.definition, record.datastore, networks, await self._w.statuses())
@@ -228,7 +229,7 @@ class VmOperations:
             return wanted, "asked for"
         if not candidates or not candidates[0].is_fit:
             raise Refused(
-                f"{name} cannot start: {placement.explain_none(candidates)}", "free resources or add a host"
+                f"{name} cannot {what}: {placement.explain_none(candidates)}", "free resources or add a host"
             )
         return candidates[0].host, candidates[0].why
 

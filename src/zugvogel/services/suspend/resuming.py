@@ -20,7 +20,7 @@ from zugvogel.domain.vm import VmDefinition, VmState
 from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
 from zugvogel.services.inventory import Observation
-from zugvogel.services.local_vms import UNLOCK_S, Guest, LocalVms, is_locked
+from zugvogel.services.local_vms import Guest, LocalVms, once_unlocked
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,8 @@ class Resumer:
         guest = self._vms.admit(machine, definition, datastore, lease.epoch)
         await machine.set_tags(role="vm", epoch=lease.epoch)
         try:
-            await self._cont(machine)
+            # the source's QEMU may hold its images' locks a moment longer; QEMU takes them now
+            await once_unlocked(self._clock, machine.cont, POLL_S)
         except ZugvogelError:
             await machine.kill()
             raise
@@ -257,18 +258,6 @@ class Resumer:
         told = f"{guest.name} was resumed on {self._vms.host} with its memory"
         self._vms.events.emit("vm.resumed", guest.name, told, evidence={"epoch": lease.epoch})
         return guest
-
-    async def _cont(self, machine: Machine) -> None:
-        """The source's QEMU may hold its images' locks a moment longer; QEMU takes them now."""
-        deadline = self._clock.monotonic() + UNLOCK_S
-        while True:
-            try:
-                await machine.cont()
-                return
-            except ProcedureFailed as error:
-                if not is_locked(error) or self._clock.monotonic() > deadline:
-                    raise
-                await self._clock.sleep(POLL_S)
 
     async def announce(self, machine: Machine) -> None:
         try:
