@@ -25,8 +25,9 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 from bench import guests
 from bench.contender import other
 from bench.sample import Sample
-from bench.scenarios import HOSTS, RAW_MANY, SOURCE
+from bench.scenarios import HOSTS, MEMORY_MIB, RAW_MANY, SOURCE
 from zugvogel.adapters.network.taps import IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF, tap_mac
+from zugvogel.adapters.qemu import saved_memory
 from zugvogel.adapters.qemu.command_line import HostSide, arguments
 from zugvogel.core.convergence import LADDER_MS
 from zugvogel.errors import ProcedureFailed
@@ -42,9 +43,9 @@ QMP_S, LONGEST_S = 20.0, 60.0
 
 
 class RawSide:
-    def __init__(self, layout: Layout, cpu_model: str) -> None:
+    def __init__(self, layout: Layout, cpu_model: str, memory_mib: int = MEMORY_MIB) -> None:
         self._layout = layout
-        self._definition = guests.definition(NAME, MAC, ADDRESS, cpu_model)
+        self._definition = guests.definition(NAME, MAC, ADDRESS, cpu_model, memory_mib)
         self._accelerator = guests.accelerator()
         self._folder = Path(tempfile.mkdtemp(prefix="zugvogel-bench-raw."))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -109,6 +110,43 @@ class RawSide:
         sample.downtime_ms = (resume_at - stop_at) * 1000
         sample.sent_bytes = figures["ram"]["transferred"]
         sample.rounds = figures["ram"]["dirty-sync-count"]
+
+    def save_and_load(self, file: Path) -> float:
+        """Seconds from STOP on one host to RESUME on the other by way of `file`: mapped-ram, several channels,
+        direct I/O, the target's QEMU started before. Nothing is made durable or checked."""
+        target = other(self._host)
+        took = asyncio.run(asyncio.wait_for(self._save_and_load(target, file), LONGEST_S))
+        self._end(self._host)
+        self._host = target
+        return took
+
+    async def _save_and_load(self, target: str, file: Path) -> float:
+        source_qmp = await self._connect(self._host)
+        self._spawn(target, incoming=True)
+        target_qmp = await self._connect(target)
+        try:
+            for qmp in (source_qmp, target_qmp):
+                on = [{"capability": c, "state": True} for c in ("mapped-ram", "multifd", "events")]
+                await qmp.execute("migrate-set-capabilities", {"capabilities": on})
+                parameters = {
+                    "direct-io": True,
+                    "multifd-channels": saved_memory.CHANNELS,
+                    "max-bandwidth": 1 << 40,
+                }
+                await qmp.execute("migrate-set-parameters", parameters)
+            began = time.monotonic()
+            await source_qmp.execute("stop")
+            written, loaded = EventListener(["MIGRATION"]), EventListener(["MIGRATION"])
+            with source_qmp.listen(written), target_qmp.listen(loaded):
+                await source_qmp.execute("migrate", {"uri": f"file:{file}"})
+                await _until_completed(written)
+                await target_qmp.execute("migrate-incoming", {"uri": f"file:{file}"})
+                await _until_completed(loaded)
+            await target_qmp.execute("cont")  # a vm that was saved stopped is loaded stopped
+            return time.monotonic() - began
+        finally:
+            await _hang_up(target_qmp)
+            await _hang_up(source_qmp)
 
     async def _call_off(self) -> None:
         with contextlib.suppress(QMPError, OSError, ProcedureFailed):
