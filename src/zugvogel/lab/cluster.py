@@ -18,6 +18,7 @@ from zugvogel.lab.layout import BRIDGE, CLIENT, SHARED_IN_HOST, LabHost, LabStat
 
 Progress = Callable[[str], None]
 IMAGE = "lab-guest"
+AGENT_IMAGE = "lab-guest-agent"
 _CLUSTER_NAME = "lab"
 _LIVE_S = 120.0
 
@@ -46,14 +47,16 @@ def form(layout: Layout, state: LabState, progress: Progress) -> None:
 
 
 def install_guest(layout: Layout, progress: Progress) -> None:
-    """Puts kernel, initrd and append of the lab guest where `zv vm create --image lab-guest` looks."""
-    progress(f"image {IMAGE}")
+    """Puts kernel, initrd and append of the lab guest where `zv vm create --image lab-guest` looks, and another
+    with a guest agent."""
+    progress(f"images {IMAGE} and {AGENT_IMAGE}")
     image = guest.build()
-    folder = layout.shared / ".zugvogel" / "images" / IMAGE
-    folder.mkdir(parents=True)
-    shutil.copyfile(image.kernel, folder / "kernel")
-    shutil.copyfile(image.initrd, folder / "initrd")
-    (folder / "append").write_text(image.append)
+    for name, initrd in ((IMAGE, image.initrd), (AGENT_IMAGE, image.agent_initrd)):
+        folder = layout.shared / ".zugvogel" / "images" / name
+        folder.mkdir(parents=True)
+        shutil.copyfile(image.kernel, folder / "kernel")
+        shutil.copyfile(initrd, folder / "initrd")
+        (folder / "append").write_text(image.append)
 
 
 def _zv(*arguments: str) -> list[str]:

@@ -14,6 +14,8 @@ What the guest does (boots in seconds under TCG, needs no disk):
   A restarted guest told the same ``disk_mb`` goes on with the blocks it finds and counts lost writes as errors.
 - TCP echo on port 7; a root shell on ttyS0; the ACPI power button powers it off at once.
 
+A second initramfs has Debian's qemu-guest-agent as well, with the libraries of this machine.
+
 Needs apt, dpkg, gcc with the static C library, busybox-static and cpio; root is not needed.
 """
 
@@ -39,10 +41,12 @@ from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 
 SOURCES = Path(__file__).parent / "guest_src"
 KERNEL_META_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev")
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "virtio_console", "button", "evdev")
 APPEND = "console=ttyS0 quiet loglevel=3 panic=1 mitigations=off no_timer_check random.trust_cpu=on"
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 PROGRAM = "labguest"
+AGENT_PACKAGE = "qemu-guest-agent"
+FILES = ("kernel", "initrd", "agent-initrd", "append")
 SCRIPTS = {"init": "init", "netup": "sbin/netup", "lease": "sbin/lease"}
 SETTINGS = {"inittab": "etc/inittab", "profile": "etc/profile"}
 TOOL_PACKAGES = {
@@ -56,10 +60,11 @@ TOOL_PACKAGES = {
 
 @dataclass(frozen=True)
 class GuestImage:
-    """What QEMU's `-kernel`, `-initrd` and `-append` want."""
+    """What QEMU's `-kernel`, `-initrd` and `-append` want. `agent_initrd`: the same with a guest agent."""
 
     kernel: Path
     initrd: Path
+    agent_initrd: Path
     append: str
 
 
@@ -80,14 +85,14 @@ def build(force: bool = False) -> GuestImage:
     cache = cache_dir()
     with _locked(cache):
         stamp, wanted = cache / "stamp", _source_hash()
-        image = GuestImage(cache / "kernel", cache / "initrd", APPEND)
-        complete = all((cache / name).exists() for name in ("kernel", "initrd", "append", "stamp"))
+        image = GuestImage(cache / "kernel", cache / "initrd", cache / "agent-initrd", APPEND)
+        complete = all((cache / name).exists() for name in (*FILES, "stamp"))
         if force or not complete or stamp.read_text() != wanted:
             _require_tools()
             with tempfile.TemporaryDirectory(dir=cache, prefix="build.") as scratch:
                 built = _build_files(Path(scratch), cache)
                 stamp.unlink(missing_ok=True)  # a cut between two of the renames leaves an unstamped image
-                for name in ("kernel", "initrd", "append"):
+                for name in FILES:
                     (built / name).replace(cache / name)
                 (built / "stamp").write_text(wanted)
                 (built / "stamp").replace(stamp)
@@ -144,33 +149,59 @@ def _build_files(scratch: Path, cache: Path) -> Path:
     unpacked, root, built = scratch / "kernel", scratch / "root", scratch / "built"
     for directory in (unpacked, root, built):
         directory.mkdir()
-    _run("dpkg-deb", "-x", str(_kernel_package(cache / "packages")), str(unpacked))
+    packages = cache / "packages"
+    packages.mkdir(exist_ok=True)
+    _run("dpkg-deb", "-x", str(_package(packages, _kernel_package())), str(unpacked))
     _fill_root(root, _module_files(unpacked))
     kernels = list(unpacked.glob("boot/vmlinuz-*"))
     if not kernels:
         raise ProcedureFailed("the kernel package holds no boot/vmlinuz")
     shutil.copyfile(kernels[0], built / "kernel")
-    names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
-    archive = _run("cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet", cwd=root, stdin=names.encode())
-    (built / "initrd").write_bytes(gzip.compress(archive, 6, mtime=0))
+    initrd = _archive(root)
+    (built / "initrd").write_bytes(initrd)
+    (built / "agent-initrd").write_bytes(initrd + _archive(_agent_root(scratch, packages)))  # both are unpacked
     (built / "append").write_text(APPEND + "\n")
     return built
 
 
-def _kernel_package(packages: Path) -> Path:
-    """The newest cloud kernel that apt knows, downloaded once."""
+def _archive(root: Path) -> bytes:
+    names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
+    archive = _run("cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet", cwd=root, stdin=names.encode())
+    return gzip.compress(archive, 6, mtime=0)
+
+
+def _agent_root(scratch: Path, packages: Path) -> Path:
+    """qemu-ga with what it is linked against, found on this machine: QEMU itself needs most of it."""
+    unpacked, root = scratch / "agent", scratch / "agent-root"
+    for directory in (unpacked, root / "sbin"):
+        directory.mkdir(parents=True)
+    _run("dpkg-deb", "-x", str(_package(packages, AGENT_PACKAGE)), str(unpacked))
+    shutil.copy(unpacked / "usr/sbin/qemu-ga", root / "sbin/qemu-ga")
+    (root / "sbin/hwclock").symlink_to("/bin/busybox")  # qemu-ga runs it after it set the clock
+    for library in re.findall(r"(/\S+) \(0x", _run("ldd", str(root / "sbin/qemu-ga")).decode()):
+        target = root / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+    return root
+
+
+def _kernel_package() -> str:
+    """The newest cloud kernel that apt knows."""
     depends = _run("apt-cache", "depends", "--important", KERNEL_META_PACKAGE).decode()
     found = re.search(r"Depends: (linux-image-\S+-cloud-amd64)$", depends, re.MULTILINE)
     if not found:
         raise ProcedureFailed(
             f"apt knows no {KERNEL_META_PACKAGE}", "run `apt-get update` on a Debian release that has it"
         )
-    name = found[1]
-    packages.mkdir(exist_ok=True)
+    return found[1]
+
+
+def _package(packages: Path, name: str) -> Path:
+    """The newest that apt knows, downloaded once."""
     # apt's own sandbox user could not write into this directory; an intact file is not fetched again.
     _run("apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name, cwd=packages)
     newest = max(packages.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
-    for old in packages.glob("*.deb"):
+    for old in packages.glob(f"{name}_*.deb"):
         if old != newest:
             old.unlink()
     return newest
