@@ -23,6 +23,7 @@ from zugvogel.domain.requests import (
     ResumeVm,
     StartVm,
     StopVm,
+    SuspendVm,
 )
 from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Event, Progress, Task, TaskError, TaskState
@@ -331,7 +332,7 @@ class FakeBackend:
         self.consoles.append(Echo())
         return self.consoles[-1]
 
-    async def suspend_vm(self, name: str) -> Task:
+    async def suspend_vm(self, name: str, request: SuspendVm) -> Task:
         await self.vm(name)
         return self._task("vm.suspend", name, is_cancellable=True)
 

@@ -98,9 +98,10 @@ class Cluster:
         body = {"target": target, "options": options}
         return str(self.api("POST", f"/vms/{name}/migrate", body)["id"])
 
-    def quick(self, name: str, target: str) -> str:
+    def quick(self, name: str, target: str, is_streamed: bool | None = None) -> str:
         """Start a quick migration; the task's id."""
-        return str(self.api("POST", f"/vms/{name}/migrate", {"mode": "quick", "target": target})["id"])
+        body = {"mode": "quick", "target": target, "save": {"is_streamed": is_streamed}}
+        return str(self.api("POST", f"/vms/{name}/migrate", body)["id"])
 
     # as a user sees it -------------------------------------------------------------------------------
 

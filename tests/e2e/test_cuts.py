@@ -38,7 +38,7 @@ def vm(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 def move(cluster: Cluster, vm: str) -> tuple[str, str]:
     """(source, target) of a vm that runs."""
-    view = cluster.vm(vm)
+    view = cluster.wait("the vm to be shown", lambda: cluster.vm(vm))
     if view["state"] != "running":
         cluster.start(vm, "host1")
         view = cluster.vm(vm)

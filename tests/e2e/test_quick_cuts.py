@@ -1,10 +1,10 @@
-"""A quick migration cut at every step, on either side: afterwards the vm runs exactly once, or lies suspended
-with its memory whole and can be resumed; only a vm whose own QEMU was killed before its memory was saved is dead.
-Nothing is left over."""
+"""A quick migration cut at every step, on either side, stop-first and streamed: afterwards the vm runs exactly
+once, or lies suspended with its memory whole and can be resumed; only a vm whose own QEMU was killed before its
+memory was saved is dead. Nothing is left over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lab
 
 VM = "quickcut"
 
-BEFORE_SAVED = ("source.before-stop", "source.stopped", "source.saving")
+BEFORE_SAVED = ("source.before-stop", "source.streaming", "source.stopped", "source.saving")
 SOURCE_STEPS = (*BEFORE_SAVED, "source.saved", "source.sealed", "source.suspended")
 TARGET_STEPS = (
     "target.ordered",
@@ -29,6 +29,13 @@ TARGET_STEPS = (
 STEPS = (*SOURCE_STEPS, *TARGET_STEPS)
 
 
+def cuts(*steps: str, streamed: Iterable[str] | None = None) -> pytest.MarkDecorator:
+    """At these steps, stop-first and streamed; `streamed`: the steps of that where the others are the same."""
+    ways = [("stop-first", step) for step in steps if step != "source.streaming"]
+    ways += [("streamed", step) for step in (steps if streamed is None else streamed)]
+    return pytest.mark.parametrize(("how", "step"), [pytest.param(*way, id=" ".join(way)) for way in ways])
+
+
 @pytest.fixture(scope="module")
 def vm(cluster: Cluster) -> Iterator[str]:
     cluster.create(VM)
@@ -39,14 +46,14 @@ def vm(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 def move(cluster: Cluster, vm: str) -> tuple[str, str]:
     """(source, target) of a vm that runs."""
-    if cluster.vm(vm)["state"] != "running":
+    if cluster.wait("the vm to be shown", lambda: cluster.vm(vm)["state"]) != "running":
         cluster.start(vm, "host1")
     source = str(cluster.vm(vm)["host"])
     return source, "host2" if source == "host1" else "host1"
 
 
-def _hold_at(cluster: Cluster, step: str, move: tuple[str, str]) -> tuple[str, str]:
-    return cluster.hold_at(step, move, lambda: cluster.quick(VM, move[1]))
+def _hold_at(cluster: Cluster, how: str, step: str, move: tuple[str, str]) -> tuple[str, str]:
+    return cluster.hold_at(step, move, lambda: cluster.quick(VM, move[1], is_streamed=how == "streamed"))
 
 
 def _all_ended(cluster: Cluster) -> bool:
@@ -69,9 +76,9 @@ def _assert_kept(cluster: Cluster) -> str:
     return cluster.assert_runs_once(VM)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
-    _, held = _hold_at(cluster, step, move)
+@cuts(*STEPS)
+def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
+    _, held = _hold_at(cluster, how, step, move)
     cluster.kill_agent(move[0])
     cluster.release(held, step)
     host = _assert_kept(cluster)
@@ -79,18 +86,18 @@ def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], step: str)
         assert host == move[1]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
-    _, held = _hold_at(cluster, step, move)
+@cuts(*STEPS)
+def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
+    _, held = _hold_at(cluster, how, step, move)
     cluster.kill_agent(move[1])
     cluster.release(held, step)
     _assert_kept(cluster)
 
 
-@pytest.mark.parametrize("step", SOURCE_STEPS)
-def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
+@cuts(*SOURCE_STEPS, streamed=("source.streaming", "source.stopped", "source.saved"))
+def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     """Dead until its memory is written; from then on it is not needed any more."""
-    _, held = _hold_at(cluster, step, move)
+    _, held = _hold_at(cluster, how, step, move)
     cluster.kill_qemu(VM, move[0])
     cluster.release(held, step)
     if step in BEFORE_SAVED:
@@ -99,29 +106,35 @@ def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) 
         assert _assert_kept(cluster) == move[1]
 
 
-@pytest.mark.parametrize("step", TARGET_STEPS[1:6])
-def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
+@cuts(*TARGET_STEPS[1:6], streamed=("target.ready", "target.before-claim", "target.loading"))
+def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     """Up to the claim that says running its memory stays saved."""
-    _, held = _hold_at(cluster, step, move)
+    _, held = _hold_at(cluster, how, step, move)
     cluster.kill_qemu(VM, move[1])
     cluster.release(held, step)
     _assert_kept(cluster)
 
 
-@pytest.mark.parametrize("step", ["source.saved", "source.suspended", "target.claimed", "target.loaded"])
-def test_both_agents_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
-    _, held = _hold_at(cluster, step, move)
+@cuts(
+    *("source.saved", "source.suspended", "target.claimed", "target.loaded"),
+    streamed=("source.streaming", "source.suspended", "target.loading"),
+)
+def test_both_agents_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
+    _, held = _hold_at(cluster, how, step, move)
     for host in move:
         cluster.kill_agent(host)
     cluster.release(held, step)
     _assert_kept(cluster)
 
 
-@pytest.mark.parametrize("step", ["source.before-stop", "source.saved", "source.suspended", "target.loading"])
-def test_link_cut(cluster: Cluster, move: tuple[str, str], step: str) -> None:
+@cuts(
+    *("source.before-stop", "source.saved", "source.suspended", "target.loading"),
+    streamed=("source.before-stop", "source.streaming", "source.suspended"),
+)
+def test_link_cut(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     """The move needs no network between the hosts: it ends well with the target's link cut."""
     target = move[1]
-    _, held = _hold_at(cluster, step, move)
+    _, held = _hold_at(cluster, how, step, move)
     cluster.zv("lab", "network", target, "cut")
     cluster.release(held, step)
     cluster.wait("the target to hold it", lambda: (cluster.lease(VM)["holder"] or {}).get("host") == target)
@@ -130,9 +143,12 @@ def test_link_cut(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     assert _assert_kept(cluster) == target
 
 
-@pytest.mark.parametrize("step", ["source.before-stop", "source.stopped", "source.saving", "source.sealed"])
-def test_cancel(cluster: Cluster, move: tuple[str, str], step: str) -> None:
-    task, held = _hold_at(cluster, step, move)
+@cuts(
+    *("source.before-stop", "source.stopped", "source.saving", "source.sealed"),
+    streamed=("source.streaming", "source.stopped", "source.sealed"),
+)
+def test_cancel(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
+    task, held = _hold_at(cluster, how, step, move)
     pid = cluster.qemus(VM)[move[0]]
     cluster.api("POST", f"/tasks/{task}/cancel")
     cluster.release(held, step)
@@ -141,11 +157,17 @@ def test_cancel(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     assert cluster.qemus(VM)[move[0]] == pid
 
 
-@pytest.mark.parametrize("host", ["source", "target"])
-def test_the_datastore_hangs_for_a_while(cluster: Cluster, move: tuple[str, str], host: str) -> None:
-    hung = move[0] if host == "source" else move[1]
-    step = "source.stopped" if host == "source" else "target.claimed"
-    _, held = _hold_at(cluster, step, move)
+@cuts("source.stopped", "target.claimed", streamed=("source.streaming", "source.stopped"))
+def test_the_datastore_hangs_for_a_while(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
+    _hang(cluster, how, step, move, move[0] if step.startswith("source") else move[1])
+
+
+def test_the_targets_datastore_hangs_while_it_loads_along(cluster: Cluster, move: tuple[str, str]) -> None:
+    _hang(cluster, "streamed", "source.streaming", move, move[1])
+
+
+def _hang(cluster: Cluster, how: str, step: str, move: tuple[str, str], hung: str) -> None:
+    _, held = _hold_at(cluster, how, step, move)
     cluster.zv("lab", "storage", hung, "hang")
     cluster.release(held, step)
     cluster.wait(
@@ -158,7 +180,7 @@ def test_the_datastore_hangs_for_a_while(cluster: Cluster, move: tuple[str, str]
 def test_a_target_without_room_refuses(cluster: Cluster, move: tuple[str, str]) -> None:
     source, target = move
     cluster.hold(target, "target.ordered")
-    task = cluster.quick(VM, target)
+    task = cluster.quick(VM, target, is_streamed=None)
     cluster.wait("the order to be there", lambda: cluster.reached(target, "target.ordered"))
     cluster.zv("lab", "host-set", target, "--memory", "96M")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,7 +46,8 @@ def test_a_suspended_vm_goes_on_elsewhere(cluster: Cluster, vm: str) -> None:
     assert "not suspended" in cluster.refused("vm", "discard", vm, "--yes")
 
 
-def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str) -> None:
+@pytest.mark.parametrize("how", ["stop-first", "streamed"])
+def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str, how: str) -> None:
     before = cluster.guest(vm)
     cluster.guest(vm, "/load?disk_mib=8")
     plan = json.loads(
@@ -54,10 +56,14 @@ def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str) -> None:
     assert plan["mode"] == "quick"
     assert plan["forecast"]["size_bytes"] > 0
     assert plan["forecast"]["outage_s"] > 0
-    done = cluster.zv("vm", "migrate", vm, "--mode", "quick", "--to", "host2", "--json")
+    assert plan["forecast"]["is_streamed"]
+    done = cluster.zv("vm", "migrate", vm, "--mode", "quick", f"--{how}", "--to", "host2", "--json")
     report = json.loads(done.stdout)
     assert (report["mode"], report["result"], report["target"]) == ("quick", "moved", "host2")
-    assert [p["name"] for p in report["phases"]][:5] == ["prepare", "suspend", "durable", "hand-over", "load"]
+    assert report["is_streamed"] == (how == "streamed")
+    stream = ["stream"] if report["is_streamed"] else []
+    names = ["prepare", *stream, "suspend", "durable", "hand-over", "load"]
+    assert [p["name"] for p in report["phases"]][: len(names)] == names
     assert 0 < report["outage_ms"] < report["total_s"] * 1000
     assert report["outage_ms"] == report["downtime_ms"]
     assert all(check["is_verified"] for check in report["network"])
@@ -68,6 +74,57 @@ def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str) -> None:
     live = json.loads(cluster.zv("vm", "migrate", vm, "--to", "host1", "--json").stdout)
     assert live["result"] == "moved"
     assert cluster.guest(vm)["boot_id"] == before["boot_id"]
+
+
+def test_a_busy_guest_is_streamed_whole(cluster: Cluster, vm: str) -> None:
+    """Every page it writes meanwhile is checked by the guest itself."""
+    before = cluster.guest(vm, "/load?dirty_mb_s=20&working_set_mb=24")
+    done = cluster.zv("vm", "migrate", vm, "--mode", "quick", "--streamed", "--to", "host2", "--json")
+    report = json.loads(done.stdout)
+    assert (report["result"], report["is_streamed"]) == ("moved", True)
+    assert len(report["rounds"]) >= 1
+    assert report["forecast"]["dirty_bps"] > 0
+    after = cluster.guest(vm, "/load?dirty_mb_s=0&verify=1")
+    assert after["boot_id"] == before["boot_id"]
+    assert after["verify"]["memory_pages"] > 0
+    assert after["verify"]["memory_errors"] == 0
+    assert cluster.assert_runs_once(vm) == "host2"
+
+
+def test_compressed_memory_is_smaller_and_goes_on_anywhere(cluster: Cluster, vm: str) -> None:
+    before = cluster.guest(vm)
+    sizes = {}
+    for how in ((), ("--compress",)):
+        report = json.loads(cluster.zv("vm", "suspend", vm, *how, "--json").stdout)
+        assert report["is_compressed"] == bool(how)
+        sizes[how] = report["transferred_bytes"]
+        cluster.zv("vm", "resume", vm, "--on", "host3")
+        after = cluster.guest(vm)
+        assert after["boot_id"] == before["boot_id"]
+        assert cluster.assert_runs_once(vm) == "host3"
+    assert sizes["--compress",] < 0.7 * sizes[()]
+
+
+def test_the_guests_clock_is_right_after_a_resume_where_it_has_an_agent(cluster: Cluster) -> None:
+    behind_s = 3.0
+    vms = {"lab-guest": "clockless", "lab-guest-agent": "clocked"}
+    try:
+        for image, name in vms.items():
+            cluster.create(name, image=image)
+            cluster.boot(name, "host1")
+            cluster.zv("vm", "suspend", name)
+        time.sleep(behind_s)
+        for name in vms.values():
+            cluster.zv("vm", "resume", name)
+        cluster.wait("the clock to be right", lambda: _clock_error_s(cluster, vms["lab-guest-agent"]) < 1.0, 10.0)
+        assert _clock_error_s(cluster, vms["lab-guest"]) > behind_s - 0.5
+    finally:
+        for name in vms.values():
+            cluster.remove(name)
+
+
+def _clock_error_s(cluster: Cluster, vm: str) -> float:
+    return abs(time.time() - float(cluster.guest(vm)["clock_s"]))
 
 
 def test_vms_of_a_host_are_saved_one_at_a_time(cluster: Cluster, vm: str) -> None:
@@ -135,6 +192,25 @@ def test_a_vm_whose_disk_was_changed_is_not_resumed(cluster: Cluster, vm: str) -
     os.utime(disk, ns=(times.st_atime_ns, times.st_mtime_ns))
     cluster.zv("vm", "resume", vm)
     cluster.assert_runs_once(vm)
+
+
+def test_a_damaged_stream_is_not_run(cluster: Cluster, vm: str) -> None:
+    """Whatever of it QEMU has loaded by then; it goes on once the file is as it was."""
+    before = cluster.guest(vm)
+    cluster.zv("vm", "suspend", vm, "--compress")
+    memory = next((cluster.layout.shared / vm).glob("memory.*.ram"))
+    place = memory.stat().st_size // 2
+    whole = memory.read_bytes()[place]
+    for byte, is_damaged in ((whole ^ 1, True), (whole, False)):
+        with memory.open("r+b") as file:
+            file.seek(place)
+            file.write(bytes([byte]))
+        if is_damaged:
+            assert "damaged" in cluster.refused("vm", "resume", vm)
+            cluster.assert_suspended(vm)
+    cluster.zv("vm", "resume", vm)
+    cluster.assert_runs_once(vm)
+    assert cluster.guest(vm)["boot_id"] == before["boot_id"]
 
 
 def test_torn_memory_is_not_resumed(cluster: Cluster, vm: str) -> None:

@@ -13,7 +13,16 @@ from zugvogel.api.views import Done
 from zugvogel.domain.base import Name
 from zugvogel.domain.cluster import Access
 from zugvogel.domain.migration import MigrationPlan
-from zugvogel.domain.requests import ChangeVm, CreateVm, MigrateVm, RegisterVm, ResumeVm, StartVm, StopVm
+from zugvogel.domain.requests import (
+    ChangeVm,
+    CreateVm,
+    MigrateVm,
+    RegisterVm,
+    ResumeVm,
+    StartVm,
+    StopVm,
+    SuspendVm,
+)
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmView
 from zugvogel.errors import Forbidden
@@ -115,9 +124,9 @@ async def reset_vm(name: NamePath, backend: TheBackend) -> Done:
 
 
 @router.post("/vms/{name}/suspend", status_code=202, dependencies=[OPERATOR])
-async def suspend_vm(name: NamePath, backend: TheBackend) -> Task:
+async def suspend_vm(name: NamePath, backend: TheBackend, request: SuspendVm | None = None) -> Task:
     """Save its memory on its datastore and end its process. It can be resumed on any host."""
-    return await backend.suspend_vm(name)
+    return await backend.suspend_vm(name, request or SuspendVm())
 
 
 @router.post("/vms/{name}/resume", status_code=202, dependencies=[OPERATOR])

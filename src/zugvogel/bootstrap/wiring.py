@@ -52,6 +52,7 @@ from zugvogel.services.suspend.recovery import SuspendRecovery
 from zugvogel.services.suspend.resuming import ROLE as RESUMING
 from zugvogel.services.suspend.resuming import Resumer
 from zugvogel.services.suspend.saving import Saver
+from zugvogel.services.suspend.writing import MemoryWriting
 from zugvogel.services.tasks import TaskBoard
 
 log = logging.getLogger(__name__)
@@ -247,7 +248,8 @@ class Wiring:
     def _wire_suspends(self) -> None:
         records = SuspendRecords(self.mounted)
         pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
-        self.saver = Saver(self.vms, records, self.facts.facts, pacing, failpoint)
+        writing = MemoryWriting(self.vms, self.facts.facts, pacing, failpoint)
+        self.saver = Saver(self.vms, records, writing, pacing, failpoint)
         self.resumer = Resumer(self.vms, self.hypervisor, self.facts.facts, failpoint, self.heartbeats.tick)
         self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
         self.resume_orders = ResumeOrders(

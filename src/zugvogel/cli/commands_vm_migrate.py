@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from zugvogel.cli import output, session, watch
-from zugvogel.cli.options import Detach, Json, Vm, complete_host
+from zugvogel.cli.options import Compress, Detach, Json, Vm, complete_host
+from zugvogel.errors import InvalidInput
 
 
 class Mode(StrEnum):
@@ -22,6 +23,14 @@ def migrate(
         str | None, typer.Option("--to", autocompletion=complete_host, help="Target; default: the best host.")
     ] = None,
     mode: Annotated[Mode, typer.Option(help="live: while it runs; quick: through shared storage.")] = Mode.LIVE,
+    streamed: Annotated[
+        bool | None,
+        typer.Option(
+            "--streamed/--stop-first",
+            help="Quick: write its memory while it runs, or stop it first. Default: streamed where it serves.",
+        ),
+    ] = None,
+    compress: Compress = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and tell; touch nothing.")] = False,
     max_downtime: Annotated[
         int, typer.Option(min=0, max=10_000, help="Longest switchover in ms; 0: migration.maxdowntime.")
@@ -41,7 +50,12 @@ def migrate(
         "timeout_s": timeout,
         "is_encrypted": tls,
     }
-    body = {"mode": mode.value, "target": to, "options": options}
+    if mode is not Mode.QUICK and (streamed is not None or compress):
+        raise InvalidInput(
+            "--streamed, --stop-first and --compress are for --mode quick", "add it, or leave them out"
+        )
+    save = {"is_streamed": streamed, "is_compressed": compress}
+    body = {"mode": mode.value, "target": to, "save": save, "options": options}
     if dry_run:
         _plan(name, body, as_json=as_json)
         return

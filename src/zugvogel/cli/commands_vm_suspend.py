@@ -8,7 +8,7 @@ import typer
 
 from zugvogel.cli import output, session, watch
 from zugvogel.cli.commands_vm_migrate import tell_detached, tell_end
-from zugvogel.cli.options import Detach, Json, Vm, Yes, complete_host, confirm
+from zugvogel.cli.options import Compress, Detach, Json, Vm, Yes, complete_host, confirm
 
 
 def _follow(task: dict[str, Any], *, as_json: bool, detach: bool) -> None:
@@ -18,9 +18,10 @@ def _follow(task: dict[str, Any], *, as_json: bool, detach: bool) -> None:
         tell_end(watch.follow(task, as_json=as_json), as_json=as_json)
 
 
-def suspend(name: Vm, as_json: Json = False, detach: Detach = False) -> None:
+def suspend(name: Vm, compress: Compress = False, as_json: Json = False, detach: Detach = False) -> None:
     """Save a vm's memory on its datastore and end its process; any host can resume it, also after a power loss."""
-    _follow(session.api().post(f"/vms/{name}/suspend"), as_json=as_json, detach=detach)
+    task = session.api().post(f"/vms/{name}/suspend", {"is_compressed": compress})
+    _follow(task, as_json=as_json, detach=detach)
 
 
 def resume(

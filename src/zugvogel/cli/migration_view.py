@@ -228,9 +228,9 @@ def plan_view(plan: dict[str, Any]) -> RenderableType:
     text.append(f"{plan['vm']}: {plan['source']} → {target}", style="bold")
     text.append(f"  ({plan['reason']})\n")
     if plan.get("forecast"):
-        from zugvogel.cli.quick_view import forecast_line
+        from zugvogel.cli.quick_view import forecast_lines
 
-        text.append(f"  {forecast_line(plan['forecast'])}\n")
+        text.append("".join(f"  {line}\n" for line in forecast_lines(plan["forecast"])))
     for finding in plan["findings"]:
         sign, style = LEVEL_SIGNS[finding["level"]]
         text.append(f"  {sign} ", style=style)

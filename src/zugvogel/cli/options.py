@@ -43,6 +43,9 @@ def complete_setting(incomplete: str) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not wait for the end; print the task.")]
+Compress = Annotated[
+    bool, typer.Option("--compress", help="Pack the memory with zstd; worth it where the datastore is slow.")
+]
 Vm = Annotated[str, typer.Argument(metavar="NAME", help="Name of the vm.", autocompletion=complete_vm)]
 HostArg = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=complete_host)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

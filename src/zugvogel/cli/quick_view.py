@@ -9,7 +9,7 @@ from rich.text import Text
 
 from zugvogel.cli import output
 from zugvogel.cli.columns import folded, shorten
-from zugvogel.cli.migration_view import Fitted, network_line, phases_picture
+from zugvogel.cli.migration_view import Fitted, network_line, phases_picture, rounds_picture
 from zugvogel.cli.watch import bar
 
 OUTAGE_PHASES = ("suspend", "durable", "hand-over", "load")
@@ -29,13 +29,17 @@ def live_view(task: dict[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
-def forecast_line(forecast: dict[str, Any]) -> str:
-    if not forecast["write_bps"]:
-        return f"forecast: {output.size(forecast['size_bytes'])} to write; the datastore was not measured"
-    return (
-        f"forecast: {output.size(forecast['size_bytes'])} to write at {output.rate(forecast['write_bps'])}, "
-        f"outage about {output.seconds(forecast['outage_s'])}"
-    )
+def forecast_lines(forecast: dict[str, Any]) -> list[str]:
+    """What is to be written and how long nobody can use the vm; and by which method, where there was a choice."""
+    said = f"forecast: {output.size(forecast['size_bytes'])} to write"
+    if forecast["write_bps"]:
+        said += f" at {output.rate(forecast['write_bps'])}, outage about {output.seconds(forecast['outage_s'])}"
+    else:
+        said += "; the datastore was not measured"
+    how = forecast.get("how", "")
+    if forecast.get("dirty_bps") is not None and forecast["is_streamed"]:
+        how += f"; it changes {output.rate(forecast['dirty_bps'])}"
+    return [said, how] if how else [said]
 
 
 def report_view(report: dict[str, Any]) -> RenderableType:
@@ -45,8 +49,11 @@ def report_view(report: dict[str, Any]) -> RenderableType:
         Text(""),
         Fitted(lambda width: phases_picture(_marked(report), report["total_s"], width)),
     ]
+    if report.get("rounds"):
+        parts += [Text(""), Fitted(lambda width: rounds_picture(report["rounds"], width))]
     if report.get("forecast"):
-        parts.append(Text(f"\n  {forecast_line(report['forecast'])}", style="dim"))
+        parts.append(Text(""))
+        parts.extend(Text(f"  {line}", style="dim") for line in forecast_lines(report["forecast"]))
     parts.extend(network_line(check) for check in report.get("network", []))
     return Group(*parts)
 
@@ -55,6 +62,12 @@ def _marked(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Phases in which nobody can use the vm are drawn as the outage."""
     is_move = report["result"] == "moved" and report["outage_ms"]
     return [{**p, "is_outage": bool(is_move and p["name"] in OUTAGE_PHASES)} for p in report.get("phases", [])]
+
+
+def _format(report: dict[str, Any]) -> str:
+    """As people say it."""
+    named = "streamed" if report.get("is_streamed") else report["format"]
+    return f"{named}, zstd" if report.get("is_compressed") else str(named)
 
 
 def _verdict(report: dict[str, Any], width: int) -> list[RenderableType]:
@@ -72,7 +85,7 @@ def _verdict(report: dict[str, Any], width: int) -> list[RenderableType]:
         said += f", outage {output.seconds(report['outage_ms'] / 1000)}"
     verb = "loaded" if is_resume else "written"
     said += f", {output.size(report['transferred_bytes'])} {verb}"
-    said += f" ({report['format']})" if report["format"] else ""
+    said += f" ({_format(report)})" if report["format"] else ""
     text = Text("\n  ".join(folded(said, width - 2)))
     text.stylize("bold green" if is_good else "bold red", 0, 1)
     text.stylize("bold", 2, len(told) + 2)

@@ -13,10 +13,19 @@ from zugvogel.domain.vm import VmDefinition
 
 class MemoryFormat(StrEnum):
     """`MAPPED`: QEMU's mapped-ram file (QEMU >= 9.1), every page at its own place, written and read by several
-    threads past the page cache. `STREAM`: QEMU's migration stream as it is."""
+    threads past the page cache. `STREAM`: QEMU's migration stream in checked frames, which can be read while it
+    is written."""
 
     MAPPED = "mapped-ram"
     STREAM = "stream"
+
+
+class SaveOptions(Model):
+    """How memory is saved. `is_streamed`: while the vm runs (where that ends in time); False: the vm is stopped
+    first; None: whatever serves best. `is_compressed`: with zstd; it goes as a stream then."""
+
+    is_streamed: bool | None = None
+    is_compressed: bool = False
 
 
 class DiskState(Model):
@@ -28,13 +37,21 @@ class DiskState(Model):
     changed_ns: int
 
 
+class StreamSum(Model):
+    """Of a stream of frames: the file's length, and a checksum over all frames' headers (which hold those of what
+    the frames carry)."""
+
+    size_bytes: int
+    checksum: str
+
+
 class Manifest(Model):
     """``memory.<id>.json``, sealed. It exists only once the memory file is complete and durable.
 
     `epoch`: the lease epoch under which the vm ran when it was saved. `size_bytes` is the file's length,
     `used_bytes` what it takes up. `checksum` covers the file's length, both its ends and samples of what lies
-    between. `definition` is what the vm was started with; `cpu`, `accelerator` and `qemu_version` are the
-    saving host's. `addresses`: MAC -> IPv4 addresses learned before.
+    between; of a stream it is that of its `StreamSum`. `definition` is what the vm was started with; `cpu`,
+    `accelerator` and `qemu_version` are the saving host's. `addresses`: MAC -> IPv4 addresses learned before.
     """
 
     id: str
@@ -73,19 +90,24 @@ class ResumeOrder(Model):
     source: HostName
     definition: VmDefinition
     addresses: dict[str, tuple[str, ...]] = {}
+    is_streamed: bool = False
+    """Load the memory while it is written."""
 
 
 class ResumeAnswer(Model):
-    """Of the ordered host. `why` empty: it is ready and looks at the lease."""
+    """Of the ordered host. `why` empty: it is ready and looks at the lease. `loaded_bytes`: so far it is in a
+    file that grows."""
 
     id: str
     why: str = ""
+    loaded_bytes: int = 0
 
 
 class QuickReport(Model):
     """Kept with the task. `result`: `moved` to `target`, `stayed` (runs on the source), `suspended` (nobody runs
     it, its memory is saved) or `died`. `outage_ms`: from the stop of the vCPUs until they run again; for a
-    suspend it is 0. Phases of a quick migration: prepare, suspend, durable, hand-over, load."""
+    suspend it is 0. Phases of a quick migration: prepare, (stream,) suspend, durable, hand-over, load.
+    `is_streamed`: the memory was written and loaded while the vm ran, in `rounds`."""
 
     vm: Name
     mode: Literal["quick"] = "quick"
@@ -99,6 +121,8 @@ class QuickReport(Model):
     transferred_bytes: int = 0
     memory_bytes: int = 0
     format: str = ""
+    is_streamed: bool = False
+    is_compressed: bool = False
     forecast: Forecast | None = None
     rounds: tuple[Round, ...] = ()
     phases: tuple[Phase, ...] = ()

@@ -35,12 +35,16 @@ class Candidate(Model):
 
 class Forecast(Model):
     """What saving a vm's memory will take. `write_bps` (bytes/s) was measured on the datastore just now; the
-    outage is a first estimate of the time that nobody can use the vm."""
+    outage is a first estimate of the time that nobody can use the vm. `is_streamed`: the memory is written while
+    the vm runs; `how` says why, or why not. `dirty_bps`: what the guest changes, measured just now, if it was."""
 
     size_bytes: int
     free_bytes: int
     write_bps: float
     outage_s: float
+    dirty_bps: float | None = None
+    is_streamed: bool = False
+    how: str = ""
 
 
 class MigrationPlan(Model):

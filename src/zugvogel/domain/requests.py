@@ -9,6 +9,7 @@ from pydantic import Field
 from zugvogel.domain.base import HostName, MacOrNone, Name, StrictModel
 from zugvogel.domain.cluster import Access
 from zugvogel.domain.host import Ports
+from zugvogel.domain.memory import SaveOptions
 from zugvogel.domain.migration import MigrationOptions
 
 
@@ -69,10 +70,17 @@ class ResumeVm(StrictModel):
     host: HostName | None = None
 
 
+class SuspendVm(StrictModel):
+    """`is_compressed`: the memory with zstd."""
+
+    is_compressed: bool = False
+
+
 class MigrateVm(StrictModel):
-    """`mode` live: the vm runs on meanwhile. quick: it is suspended to shared storage and resumed."""
+    """`mode` live: the vm runs on meanwhile. quick: it is suspended to shared storage and resumed, by `save`."""
 
     mode: Literal["live", "quick"] = "live"
+    save: SaveOptions = SaveOptions()
     target: HostName | None = None
     options: MigrationOptions = MigrationOptions()
 

@@ -27,6 +27,7 @@ from zugvogel.domain.requests import (
     ResumeVm,
     StartVm,
     StopVm,
+    SuspendVm,
 )
 from zugvogel.domain.settings import Setting
 from zugvogel.domain.task import Event, Task
@@ -126,7 +127,7 @@ class Backend(Protocol):
         """ "qemu" and "serial" of the host that runs it or ran it last."""
 
     async def console(self, name: str) -> ByteStream: ...
-    async def suspend_vm(self, name: str) -> Task:
+    async def suspend_vm(self, name: str, request: SuspendVm) -> Task:
         """Its memory goes to its datastore; report: QuickReport."""
 
     async def resume_vm(self, name: str, request: ResumeVm) -> Task: ...

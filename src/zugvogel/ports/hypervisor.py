@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from zugvogel.domain.memory import MemoryFormat
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.domain.vm import VmDefinition
 
@@ -98,6 +97,10 @@ class Machine(Protocol):
         """ACPI power button."""
 
     async def reset(self) -> None: ...
+    async def set_guest_clock(self) -> None:
+        """Have the guest's agent set its clock to this host's. Raises DeadlineExceeded when no agent answers
+        (there may be none), ProcedureFailed when it refuses."""
+
     async def quit(self) -> None:
         """End the process in order; SIGKILL after a short deadline. Returns when it is reaped/gone."""
 
@@ -119,9 +122,13 @@ class Machine(Protocol):
         """Returns as soon as QEMU has taken the order."""
 
     # saved memory
-    async def save_to(self, path: Path, format: MemoryFormat) -> None:
-        """Order the memory of the stopped vm into `path` (made before, QEMU's user may write it). Returns as
-        soon as QEMU has taken the order; `migration` tells how it goes."""
+    async def save_to(self, path: Path) -> None:
+        """Order the memory of the stopped vm into the mapped-ram file `path` (made before, QEMU's user may write
+        it). Returns as soon as QEMU has taken the order; `migration` tells how it goes."""
+
+    async def save_stream(self, fd: int) -> None:
+        """The same into a pipe, as a stream that any QEMU loads; the vm may run. It runs until the vCPUs stand
+        still, or until so little is left that QEMU itself stops them. `fd` stays the caller's."""
 
     async def limit_save(self, bps: int) -> None:
         """Bytes per second for the save under way; 0: as fast as it goes."""
@@ -129,9 +136,15 @@ class Machine(Protocol):
     async def forget_save(self) -> None:
         """After a save that was not finished: the vm can be migrated and saved again."""
 
-    async def load_from(self, path: Path, format: MemoryFormat) -> None:
+    async def load_from(self, path: Path) -> None:
         """For a machine that was spawned with `incoming`: load what `save_to` wrote. Returns when the order is
         taken. Disks are not touched before `cont`."""
+
+    async def load_stream(self, fd: int) -> None:
+        """The same from a pipe."""
+
+    async def dirty_bps(self) -> float | None:
+        """Bytes of memory that the guest changes each second, measured for a second. None: not known."""
 
     async def memory_used_bytes(self) -> int:
         """What of the vm's RAM takes up memory of this host: no more than this has to be saved."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from zugvogel.domain.datastore import Beat, Datastore, FileSystem
 from zugvogel.domain.host import DatastoreReport
 from zugvogel.domain.lease import Lease
-from zugvogel.domain.memory import Manifest
+from zugvogel.domain.memory import Manifest, StreamSum
 from zugvogel.domain.vm import VmDefinition
 
 
@@ -74,9 +74,52 @@ class VmFolders(Protocol):
         """Absolute path on this host, for QEMU."""
 
 
+class MemoryStream(Protocol):
+    """One end of a memory file that grows. `fd` is the pipe's end for QEMU, ours until `begin`, which is called
+    once QEMU has it."""
+
+    fd: int
+
+    def begin(self) -> None: ...
+
+    @property
+    def is_over(self) -> bool:
+        """All is done, or there is an `error`; or it was closed before it began."""
+
+    @property
+    def error(self) -> str: ...
+    @property
+    def file_bytes(self) -> int:
+        """How far in the file this end is."""
+
+    @property
+    def sum(self) -> StreamSum: ...
+
+    def close(self) -> None:
+        """Give up; QEMU sees its pipe closed."""
+
+
+class MemoryWriter(MemoryStream, Protocol):
+    """It is over when QEMU has closed its end and all is durable. `ceiling`: the file grows no further for now."""
+
+    ceiling: int
+
+
+class MemoryReader(MemoryStream, Protocol):
+    """It passes on what is durable, each frame checked, and is over at the end that `end_at` names."""
+
+    def end_at(self, size_bytes: int) -> None: ...
+
+
 class MemoryStore(Protocol):
     """Saved memory of the vms on one datastore: ``memory.<id>.ram`` and its manifest ``memory.<id>.json`` in the
     vm's folder."""
+
+    def writer(self, vm: str, memory_id: str, *, is_compressed: bool) -> MemoryWriter:
+        """Of a file that was made before. `is_compressed`: with zstd, where that makes it smaller."""
+
+    def reader(self, vm: str, memory_id: str) -> MemoryReader:
+        """Of a file that grows, or was sealed; it need not be there yet."""
 
     async def free_bytes(self) -> int: ...
 
@@ -90,14 +133,15 @@ class MemoryStore(Protocol):
         """Where the memory file lies. Raises `NotFound`."""
 
     async def seal(self, manifest: Manifest) -> Manifest:
-        """Make the memory file durable, take size, checksum and the disks' states, write the manifest durably.
-        From here on the memory can be loaded. Returns the whole manifest."""
+        """Make the memory file durable, take size, checksum (a stream's is known) and the disks' states, write the
+        manifest durably. From here on the memory can be loaded. Returns the whole manifest."""
 
     async def read(self, vm: str, memory_id: str) -> Manifest:
         """The manifest as written. Raises `NotFound`, or `StorageError` when it is torn or of another vm."""
 
     async def verify(self, manifest: Manifest) -> None:
-        """Raises `Refused` when the memory file is torn or another one, or a disk changed since."""
+        """Raises `Refused` when the memory file is torn or another one (of a stream only its length is looked at;
+        its frames are checked as they are read), or a disk changed since."""
 
     async def ids(self, vm: str) -> list[str]:
         """Of all memory files and manifests in the vm's folder."""

@@ -38,3 +38,19 @@ async def test_names_never_become_paths(tmp_path: Path, host: str, vm: str) -> N
     orders = (await opened(tmp_path)).orders
     with pytest.raises(InvalidInput):
         await orders.give(host, vm, b"x")
+
+
+async def test_what_a_killed_agent_was_writing_does_not_stay(tmp_path: Path) -> None:
+    """Seen by the next agent of the same host alone; others' may be being written."""
+    giver = (await opened(tmp_path)).orders
+    taker = FileDatastores("host2", os.getuid(), os.getgid()).open(datastore_at(tmp_path)).orders
+    await giver.give("host2", "web", b"be ready")
+    folder = tmp_path / ".zugvogel/orders/host2"
+    no_process = 1 << 22
+    mine, others = folder / f".tmp.host2.{no_process}.0", folder / f".tmp.host1.{no_process}.0"
+    mine.touch()
+    others.touch()
+    assert await taker.given("host2") == {"web": b"be ready"}
+    assert (mine.exists(), others.exists()) == (False, True)
+    await giver.take_back("host2", "web")
+    assert list(folder.iterdir()) == []

@@ -57,8 +57,11 @@ class Resumer:
         self.machines.append(Machine())
         return self.machines[-1]
 
-    async def resume(self, vm: str, _datastore: str, _progress: Any, *, machine: Machine, why: str) -> None:
+    async def resume(
+        self, vm: str, _datastore: str, _progress: Any, *, machine: Machine, reader: Any, why: str
+    ) -> None:
         assert why
+        assert reader is None
         self.resumed.append((vm, machine))
 
 

@@ -18,6 +18,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 _NAME = re.compile(NAME_PATTERN[1:-1])
 _HOST = re.compile(HOST_PATTERN[1:-1])
 _counter = itertools.count()
+TEMPORARY = ".tmp."
 
 
 def own(path: str | Path) -> Path:
@@ -80,7 +81,7 @@ def fsync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def temporary(folder: Path, host: str) -> Iterator[Path]:
     """A path in `folder` no other process uses, removed at the end if it is still there."""
-    path = folder / f".tmp.{host}.{os.getpid()}.{next(_counter)}"
+    path = folder / f"{TEMPORARY}{host}.{os.getpid()}.{next(_counter)}"
     try:
         yield path
     finally:
@@ -111,8 +112,9 @@ def replace_durably(path: Path, data: bytes, host: str, mode: int = 0o640) -> No
 
 def prune_temporaries(folder: Path, host: str) -> None:
     """Remove what dead processes of this host left."""
-    for path in folder.glob(f".tmp.{host}.*"):
-        pid = path.name.removeprefix(f".tmp.{host}.").partition(".")[0]
+    mine = f"{TEMPORARY}{host}."
+    for path in folder.glob(f"{mine}*"):
+        pid = path.name.removeprefix(mine).partition(".")[0]
         if not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
                 path.unlink()

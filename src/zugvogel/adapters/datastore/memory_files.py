@@ -1,4 +1,5 @@
-"""Saved memory as files: ``memory.<id>.ram``, written by QEMU, and its sealed manifest ``memory.<id>.json``.
+"""Saved memory as files: ``memory.<id>.ram``, QEMU's own or a stream of its in frames, and its sealed manifest
+``memory.<id>.json``.
 
 The manifest is written only after the file is on stable storage, so that its presence proves that the file was
 complete; its checksum over both ends and samples tells a file that was cut or replaced later.
@@ -20,13 +21,14 @@ from pydantic import ValidationError
 from zugvogel.adapters.datastore import layout
 from zugvogel.adapters.datastore.deadline import Deadlines
 from zugvogel.adapters.datastore.direct_io import pread_uncached, read_uncached
+from zugvogel.adapters.datastore.growing_files import GrowingReader, GrowingWriter
 from zugvogel.adapters.datastore.sealed import seal, unseal
-from zugvogel.domain.memory import DiskState, Manifest
+from zugvogel.domain.memory import DiskState, Manifest, MemoryFormat
 from zugvogel.errors import AlreadyExists, NotFound, Refused, StorageError
 
 MIB = 1 << 20
 _ID = re.compile(r"[a-z0-9]{1,40}")
-_FILE = re.compile(r"memory\.([a-z0-9]{1,40})\.(ram|json)")
+_FILE = re.compile(r"memory\.([a-z0-9]{1,40})\.(ram|json|len)")
 _ENDS_BYTES = MIB
 _SAMPLES = 256
 _SAMPLE_BYTES = 4096
@@ -77,6 +79,15 @@ class FileMemory:
         await self._deadlines.run(f"looking for the memory of {vm}", look)
         return path
 
+    def writer(self, vm: str, memory_id: str, *, is_compressed: bool) -> GrowingWriter:
+        return GrowingWriter(*self._growing(vm, memory_id), is_compressed=is_compressed)
+
+    def reader(self, vm: str, memory_id: str) -> GrowingReader:
+        return GrowingReader(*self._growing(vm, memory_id))
+
+    def _growing(self, vm: str, memory_id: str) -> tuple[Path, Path, str, Callable[[], None]]:
+        return self._file(vm, memory_id, "ram"), self._file(vm, memory_id, "len"), memory_id, self._check
+
     async def seal(self, manifest: Manifest) -> Manifest:
         path = self._file(manifest.vm, manifest.id, "ram")
         return await self._deadlines.run(
@@ -107,7 +118,7 @@ class FileMemory:
         return await self._deadlines.run(f"looking for saved memory of {vm}", look)
 
     async def discard(self, vm: str, memory_id: str) -> None:
-        paths = [self._file(vm, memory_id, kind) for kind in ("json", "ram")]
+        paths = [self._file(vm, memory_id, kind) for kind in ("json", "len", "ram")]
 
         def remove() -> None:
             self._check()
@@ -157,7 +168,7 @@ class FileMemory:
             update={
                 "size_bytes": facts.st_size,
                 "used_bytes": facts.st_blocks * 512,
-                "checksum": checksum(path),
+                "checksum": manifest.checksum or checksum(path),
                 "disks": tuple(_disk_state(folder, d.file) for d in manifest.definition.disks),
             }
         )
@@ -188,11 +199,13 @@ class FileMemory:
         self._check()
         vm = manifest.vm
         discard = f"throw it away and boot fresh: zv vm discard {vm}"
+        is_stream = manifest.format is MemoryFormat.STREAM
         try:
-            found = checksum(path)
+            is_same = path.stat().st_size == manifest.size_bytes
+            is_same = is_same and (is_stream or checksum(path) == manifest.checksum)
         except FileNotFoundError:
             raise Refused(f"the saved memory of {vm} ({path.name}) is not there", discard) from None
-        if found != manifest.checksum:
+        if not is_same:
             raise Refused(f"the saved memory of {vm} ({path.name}) is not what was saved", discard)
         for disk in manifest.disks:
             try:

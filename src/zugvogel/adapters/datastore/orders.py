@@ -45,6 +45,7 @@ class FileOrders:
             self._check()
             for path in paths:
                 path.unlink(missing_ok=True)
+            layout.prune_temporaries(paths[0].parent, self._host)
 
         await self._deadlines.run("taking an order back", remove)
 
@@ -55,9 +56,12 @@ class FileOrders:
             self._check()
             found = {}
             with contextlib.suppress(FileNotFoundError):
-                for name in layout.names_in(folder):
+                names = layout.names_in(folder)
+                for name in names:
                     if name.endswith(".order") and (body := _read(folder / name)) is not None:
                         found[name.removesuffix(".order")] = body
+                if any(name.startswith(layout.TEMPORARY) for name in names):
+                    layout.prune_temporaries(folder, self._host)
             return found
 
         return await self._deadlines.run("looking for orders", look)

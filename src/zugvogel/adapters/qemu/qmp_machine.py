@@ -7,15 +7,15 @@ import contextlib
 import logging
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
-from zugvogel.adapters.qemu import migration, saved_memory
+from zugvogel.adapters.qemu import guest_agent, migration, saved_memory
 from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
-from zugvogel.domain.memory import MemoryFormat
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
 from zugvogel.ports.clock import Clock
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 COMMAND_S = 20.0
 QUIT_S = 5.0
 AGAIN_S = 1.0
+DIRTY_RATE_S = 1
+AGENT_S = 10.0
 
 
 class QmpMachine:
@@ -223,6 +225,11 @@ class QmpMachine:
     async def announce(self) -> None:
         await self.execute("announce-self", {"initial": 50, "max": 350, "rounds": 5, "step": 100})
 
+    async def set_guest_clock(self) -> None:
+        await guest_agent.call(
+            self._directory / SOCKETS / "guest-agent.sock", "guest-set-time", {"time": time.time_ns()}, AGENT_S
+        )
+
     async def quit(self) -> None:
         with contextlib.suppress(Unreachable, ProcedureFailed, TimeoutError):
             await asyncio.wait_for(self.execute("quit"), QUIT_S)
@@ -252,8 +259,11 @@ class QmpMachine:
     async def migrate_to(self, address: str, port: int) -> None:
         await self.execute("migrate", migration.channel(address, port))
 
-    async def save_to(self, path: Path, format: MemoryFormat) -> None:
-        await saved_memory.save(self._client_call, path, format)
+    async def save_to(self, path: Path) -> None:
+        await saved_memory.save(self._client_call, path)
+
+    async def save_stream(self, fd: int) -> None:
+        await saved_memory.save_stream(self._client_call, fd)
 
     async def limit_save(self, bps: int) -> None:
         await saved_memory.limit(self._client_call, bps)
@@ -261,8 +271,11 @@ class QmpMachine:
     async def forget_save(self) -> None:
         await saved_memory.forget(self._client_call)
 
-    async def load_from(self, path: Path, format: MemoryFormat) -> None:
-        await saved_memory.load(self._client_call, path, format)
+    async def load_from(self, path: Path) -> None:
+        await saved_memory.load(self._client_call, path)
+
+    async def load_stream(self, fd: int) -> None:
+        await saved_memory.load_stream(self._client_call, fd)
 
     @property
     def _client_call(self) -> saved_memory.Qmp:
@@ -272,6 +285,19 @@ class QmpMachine:
         """Pass an open file to QEMU under `name`."""
         self._client.send_fd_scm(fd)
         await self.execute("getfd", {"fdname": name})
+
+    async def dirty_bps(self) -> float | None:
+        try:
+            await self.execute("calc-dirty-rate", {"calc-time": DIRTY_RATE_S})
+            deadline = self._clock.monotonic() + DIRTY_RATE_S + QUIT_S
+            while self._clock.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+                found = await self.execute("query-dirty-rate")
+                if found["status"] == "measured":
+                    return float(found.get("dirty-rate", 0)) * (1 << 20)
+        except ProcedureFailed as error:
+            log.info("%s: what it changes was not measured: %s", self.vm, error)
+        return None
 
     async def memory_used_bytes(self) -> int:
         return await asyncio.to_thread(saved_memory.resident_bytes, self.pid)

@@ -1,8 +1,8 @@
 """A vm's memory to a file and back, in QMP.
 
 ``mapped-ram`` with several channels and direct I/O where this QEMU (>= 9.1) and the file system take it: every
-page has its own place, only used pages are written, several threads work past the page cache. Else QEMU's plain
-stream through a file handed over as a descriptor, which every QEMU takes.
+page has its own place, only used pages are written, several threads work past the page cache. Else, and to save it
+while the vm runs, QEMU's plain stream through a pipe handed over as a descriptor, which every QEMU takes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zugvogel.domain.memory import MemoryFormat
 from zugvogel.errors import ProcedureFailed
 
 NO_LIMIT = 1 << 40
@@ -33,12 +32,16 @@ class Qmp:
     send_file: Callable[[int, str], Awaitable[None]]
 
 
-async def save(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
-    await _prepare(qmp, path, format, {"late-block-activate": False})
-    if format is MemoryFormat.MAPPED:
-        await qmp.execute("migrate", {"uri": f"file:{path}"})
-        return
-    await _hand_over(qmp, path, os.O_WRONLY)
+async def save(qmp: Qmp, path: Path) -> None:
+    await _prepare(qmp, {"late-block-activate": False}, path)
+    await qmp.execute("migrate", {"uri": f"file:{path}"})
+
+
+async def save_stream(qmp: Qmp, fd: int) -> None:
+    await _prepare(qmp, {"late-block-activate": False})
+    # QEMU goes on with its rounds until next to nothing is left; who ordered it stops the vCPUs before
+    await qmp.execute("migrate-set-parameters", {"downtime-limit": 1})
+    await qmp.send_file(fd, DESCRIPTOR)
     await qmp.execute("migrate", {"uri": f"fd:{DESCRIPTOR}"})
 
 
@@ -46,12 +49,14 @@ async def limit(qmp: Qmp, bps: int) -> None:
     await qmp.execute("migrate-set-parameters", {"max-bandwidth": bps or NO_LIMIT})
 
 
-async def load(qmp: Qmp, path: Path, format: MemoryFormat) -> None:
-    await _prepare(qmp, path, format, {"late-block-activate": True})
-    if format is MemoryFormat.MAPPED:
-        await qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
-        return
-    await _hand_over(qmp, path, os.O_RDONLY)
+async def load(qmp: Qmp, path: Path) -> None:
+    await _prepare(qmp, {"late-block-activate": True}, path)
+    await qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
+
+
+async def load_stream(qmp: Qmp, fd: int) -> None:
+    await _prepare(qmp, {"late-block-activate": True})
+    await qmp.send_file(fd, DESCRIPTOR)
     await qmp.execute("migrate-incoming", {"uri": f"fd:{DESCRIPTOR}"})
 
 
@@ -62,9 +67,9 @@ async def forget(qmp: Qmp) -> None:
     await _set(qmp, {"mapped-ram": False, "multifd": False, "late-block-activate": False})
 
 
-async def _prepare(qmp: Qmp, path: Path, format: MemoryFormat, more: dict[str, bool]) -> None:
-    """All that an earlier migration of this QEMU may have set is set anew."""
-    is_mapped = format is MemoryFormat.MAPPED
+async def _prepare(qmp: Qmp, more: dict[str, bool], path: Path | None = None) -> None:
+    """All that an earlier migration of this QEMU may have set is set anew. `path`: of a mapped-ram file."""
+    is_mapped = path is not None
     wanted = {
         "events": True,
         "return-path": False,
@@ -80,7 +85,7 @@ async def _prepare(qmp: Qmp, path: Path, format: MemoryFormat, more: dict[str, b
     if is_mapped:
         parameters["multifd-channels"] = CHANNELS
     await qmp.execute("migrate-set-parameters", parameters)
-    is_direct = is_mapped and await asyncio.to_thread(takes_direct_io, path)
+    is_direct = path is not None and await asyncio.to_thread(takes_direct_io, path)
     with contextlib.suppress(ProcedureFailed):  # QEMU 9.0 maps but does not know direct I/O
         await qmp.execute("migrate-set-parameters", {"direct-io": is_direct})
 
@@ -93,14 +98,6 @@ async def _set(qmp: Qmp, wanted: dict[str, bool]) -> None:
 
 async def _offered(qmp: Qmp) -> set[str]:
     return {c["capability"] for c in await qmp.execute("query-migrate-capabilities")}
-
-
-async def _hand_over(qmp: Qmp, path: Path, flags: int) -> None:
-    fd = await asyncio.to_thread(os.open, path, flags | os.O_CLOEXEC)
-    try:
-        await qmp.send_file(fd, DESCRIPTOR)
-    finally:
-        os.close(fd)
 
 
 def takes_direct_io(path: Path) -> bool:

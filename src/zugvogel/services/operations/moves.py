@@ -60,7 +60,8 @@ class MoveOperations:
             findings = check(self._facts(record, view, statuses, target))
         forecast = None
         if request.mode == "quick":
-            answer = await self._w.on(view.host, "suspend.forecast", {"vm": name}, timeout_s=90.0)
+            asked = {"vm": name, "save": request.save.model_dump()}
+            answer = await self._w.on(view.host, "suspend.forecast", asked, timeout_s=90.0)
             forecast = Forecast.model_validate(answer)
             findings = (*findings, check_space(name, record.datastore, forecast))
         return MigrationPlan(
@@ -138,7 +139,12 @@ class MoveOperations:
             how = "live-migrated" if request.mode == "live" else "moved by quick migration"
             raise Refused(f"{name} cannot be {how}:\n  {told}", "")
         if request.mode == "quick":
-            order = {"vm": name, "target": plan.target, "reason": plan.reason}
+            order = {
+                "vm": name,
+                "target": plan.target,
+                "reason": plan.reason,
+                "save": request.save.model_dump(),
+            }
             return Task.model_validate(await self._w.on(str(plan.source), "vm.migrate-quick", order))
         payload = {
             "cores": await self._least_cores(plan.source, plan.target),

@@ -9,9 +9,9 @@ from typing import Any
 from zugvogel.core import lease_rules
 from zugvogel.domain.host import Verdict
 from zugvogel.domain.lease import Lease, LeaseState
-from zugvogel.domain.memory import QuickReport
+from zugvogel.domain.memory import QuickReport, SaveOptions
 from zugvogel.domain.migration import Phase
-from zugvogel.domain.requests import ResumeVm
+from zugvogel.domain.requests import ResumeVm, SuspendVm
 from zugvogel.domain.task import Severity, Task
 from zugvogel.domain.vm import VmRecord, VmState, VmView
 from zugvogel.errors import Refused
@@ -47,22 +47,28 @@ class SuspendOperations:
 
     async def _on_forecast(self, payload: dict[str, Any]) -> dict[str, Any]:
         guest = await self._w.vms.known_guest(str(payload["vm"]))
-        return (await self._saver.forecast(guest)).model_dump(mode="json")
+        options = SaveOptions.model_validate(payload["save"])
+        return (await self._saver.forecast(guest, options)).model_dump(mode="json")
 
     # suspend and quick migration -----------------------------------------------------------------------
 
-    async def suspend_vm(self, name: str) -> Task:
+    async def suspend_vm(self, name: str, request: SuspendVm) -> Task:
         view = await self._vms.vm(name)
         if view.state is VmState.SUSPENDED:
             raise Refused(f"{name} is suspended already", f"go on with it: zv vm resume {name}")
-        return Task.model_validate(await self._w.on(await self._vms.holder(name), "vm.suspend", {"vm": name}))
+        order = {
+            "vm": name,
+            "save": SaveOptions(is_streamed=False, is_compressed=request.is_compressed).model_dump(),
+        }
+        return Task.model_validate(await self._w.on(await self._vms.holder(name), "vm.suspend", order))
 
     async def _on_suspend(self, payload: dict[str, Any]) -> dict[str, Any]:
         requested_at = self._w.clock.monotonic()
         guest = await self._w.vms.settled_guest(str(payload["vm"]))
+        options = SaveOptions.model_validate(payload["save"])
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
-            return (await self._quick.suspend(ctx, guest, requested_at)).model_dump(mode="json")
+            return (await self._quick.suspend(ctx, guest, options, requested_at)).model_dump(mode="json")
 
         return self._begin("vm.suspend", guest.name, work)
 
@@ -70,10 +76,12 @@ class SuspendOperations:
         requested_at = self._w.clock.monotonic()
         guest = await self._w.vms.settled_guest(str(payload["vm"]))
         target, reason = self._w.inventory.host(str(payload["target"])), str(payload["reason"])
+        options = SaveOptions.model_validate(payload["save"])
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("prepare", f"to {target.name}: {reason}")
-            return outcome(ctx, await self._quick.migrate(ctx, guest, target, requested_at), reason)
+            report = await self._quick.migrate(ctx, guest, target, options, requested_at)
+            return outcome(ctx, report, reason)
 
         return self._begin("vm.migrate", guest.name, work)
 

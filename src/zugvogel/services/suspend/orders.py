@@ -17,15 +17,16 @@ from pydantic import ValidationError
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import ResumeAnswer, ResumeOrder
-from zugvogel.errors import Refused, ZugvogelError
+from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Machine
-from zugvogel.ports.storage import MountedDatastore
+from zugvogel.ports.storage import MemoryReader, MountedDatastore
 from zugvogel.services.local_vms import LocalVms
 from zugvogel.services.suspend.resuming import Failpoint, Resumer
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
+TELL_S = 0.05
 IDLE_POLL_S = 0.25
 ORDER_CHECK_S = 1.0
 
@@ -115,36 +116,49 @@ class ResumeOrders:
             log.warning("%s: an answer nobody waits for stays: %s", order.vm, error)
 
     async def _expect(self, expected: _Expected) -> None:
-        order, store = expected.order, self._vms.mounted(expected.datastore)
+        order = expected.order
         machine: Machine | None = None
+        reader: MemoryReader | None = None
         try:
             await self._failpoint("target.ordered")
             if self._vms.is_in_care(order.vm):
                 raise Refused(f"{self._vms.host} still has something of {order.vm}")
             machine = await self._resumer.spawn(order.definition, expected.datastore, order.id)
-            await store.orders.answer(self._vms.host, order.vm, _answer(order))
+            if order.is_streamed:
+                reader = await self._resumer.follow(machine, expected.datastore, order.id, order.addresses)
+            await self._answer(expected)
             await self._failpoint("target.ready")
-            if not await self._until_saved(expected, machine):
-                await machine.kill()
-                return
+            is_saved = await self._until_saved(expected, machine, reader)
         except ZugvogelError as error:
-            if machine is not None:
-                await machine.kill()
-            await store.orders.answer(self._vms.host, order.vm, _answer(order, str(error)))
+            await _give_up(machine, reader)
+            await self._answer(expected, why=str(error))
             raise
+        if not is_saved:
+            await _give_up(machine, reader)
+            return
         await self._resumer.resume(
             order.vm,
             expected.datastore,
             lambda *said, **more: None,
             machine=machine,
+            reader=reader,
             why=f"quick migration from {order.source}",
         )
 
-    async def _until_saved(self, expected: _Expected, machine: Machine) -> bool:
+    async def _until_saved(self, expected: _Expected, machine: Machine, reader: MemoryReader | None) -> bool:
         """True when the lease says suspended with the ordered memory; False when the order was taken back."""
         order, store = expected.order, self._vms.mounted(expected.datastore)
-        checked_at = self._clock.monotonic()
+        checked_at = told_at = self._clock.monotonic()
+        told = 0
         while machine.is_alive:
+            if reader is not None:
+                now, loaded = self._clock.monotonic(), reader.file_bytes
+                if now - told_at >= TELL_S:
+                    await self._refuse_broken(order, machine, reader)
+                    told_at = now
+                    if loaded != told:
+                        told = loaded
+                        await self._tell_loaded(expected, loaded)
             lease = await self._lease(store, order.vm)
             if lease is not None and lease.memory_id == order.id and lease.state is LeaseState.SUSPENDED:
                 return True
@@ -158,7 +172,26 @@ class ResumeOrders:
                     await store.orders.take_back(self._vms.host, order.vm)
                     return False
             await self._clock.sleep(POLL_S)
-        return False
+        raise ProcedureFailed(f"the QEMU that was to load {order.vm} ended", f"see: zv vm log {order.vm}")
+
+    async def _refuse_broken(self, order: ResumeOrder, machine: Machine, reader: MemoryReader) -> None:
+        if reader.error:
+            raise ProcedureFailed(f"the memory of {order.vm} cannot be read: {reader.error}")
+        sample = await machine.migration()
+        if sample.status == "failed":
+            raise ProcedureFailed(f"QEMU could not load {order.vm}: {sample.error}", f"see: zv vm log {order.vm}")
+
+    async def _tell_loaded(self, expected: _Expected, loaded_bytes: int) -> None:
+        try:
+            await self._answer(expected, loaded_bytes=loaded_bytes)
+        except ZugvogelError as error:
+            log.info("%s: how much is loaded was not told: %s", expected.order.vm, error)
+
+    async def _answer(self, expected: _Expected, *, why: str = "", loaded_bytes: int = 0) -> None:
+        order = expected.order
+        answer = ResumeAnswer(id=order.id, why=why, loaded_bytes=loaded_bytes)
+        orders = self._vms.mounted(expected.datastore).orders
+        await orders.answer(self._vms.host, order.vm, answer.model_dump_json().encode())
 
     async def _lease(self, store: MountedDatastore, vm: str) -> Lease | None:
         try:
@@ -179,5 +212,8 @@ class ResumeOrders:
             return False
 
 
-def _answer(order: ResumeOrder, why: str = "") -> bytes:
-    return ResumeAnswer(id=order.id, why=why).model_dump_json().encode()
+async def _give_up(machine: Machine | None, reader: MemoryReader | None) -> None:
+    if reader is not None:
+        reader.close()
+    if machine is not None:
+        await machine.kill()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from itertools import pairwise
 
 from pydantic import ValidationError
 
 from zugvogel.domain.host import Host
 from zugvogel.domain.lease import Lease, LeaseState
-from zugvogel.domain.memory import QuickReport, ResumeAnswer, ResumeOrder, SuspendRecord
+from zugvogel.domain.memory import QuickReport, ResumeAnswer, ResumeOrder, SaveOptions, SuspendRecord
 from zugvogel.domain.migration import NetworkCheck, Phase
 from zugvogel.domain.task import Severity
 from zugvogel.errors import ProcedureFailed, ZugvogelError
@@ -23,7 +24,8 @@ from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.network import NetworkWatch
 from zugvogel.services.suspend.records import SuspendRecords
 from zugvogel.services.suspend.resuming import Resumer
-from zugvogel.services.suspend.saving import Saver, Saving
+from zugvogel.services.suspend.saving import Saver
+from zugvogel.services.suspend.writing import Saving
 from zugvogel.services.tasks import TaskCancelled, TaskContext
 
 log = logging.getLogger(__name__)
@@ -48,15 +50,17 @@ class QuickMigrations:
         self._resumer = resumer
         self._records = records
 
-    async def suspend(self, ctx: TaskContext, guest: Guest, requested_at: float) -> QuickReport:
+    async def suspend(
+        self, ctx: TaskContext, guest: Guest, options: SaveOptions, requested_at: float
+    ) -> QuickReport:
         """Save the vm's memory; nobody runs it afterwards."""
         record = SuspendRecord(id=ctx.id, task=ctx.id, vm=guest.name, host=self._vms.host)
-        saving = Saving(guest, record, ctx)
+        saving = Saving(guest, record, ctx, self._clock, options)
         async with self._saver.turn(saving):
             ctx.progress("prepare", "measuring the datastore")
-            self._saver.mark(saving, "prepare")
+            saving.mark("prepare")
             await self._saver.save(saving)
-        self._saver.mark(saving, "")
+        saving.mark("")
         await self._records.forget(guest.datastore, guest.name, record.id)
         report = self._report(saving, requested_at, "suspended")
         told = f"{guest.name} was suspended on {self._vms.host}; its memory is saved"
@@ -64,9 +68,11 @@ class QuickMigrations:
         self._vms.events.emit("vm.suspended", guest.name, told, evidence=evidence)
         return report
 
-    async def migrate(self, ctx: TaskContext, guest: Guest, target: Host, requested_at: float) -> QuickReport:
+    async def migrate(
+        self, ctx: TaskContext, guest: Guest, target: Host, options: SaveOptions, requested_at: float
+    ) -> QuickReport:
         record = SuspendRecord(id=ctx.id, task=ctx.id, vm=guest.name, host=self._vms.host, target=target.name)
-        saving = Saving(guest, record, ctx)
+        saving = Saving(guest, record, ctx, self._clock, options)
         network = NetworkWatch(self._vms, guest)
         try:
             async with self._saver.turn(saving):
@@ -80,10 +86,14 @@ class QuickMigrations:
     async def _save_for(self, saving: Saving, target: Host, network: NetworkWatch) -> None:
         """The target is made ready, then the memory is saved. Raises after the order was taken back."""
         guest, record = saving.guest, saving.record
-        self._saver.mark(saving, "prepare")
+        saving.mark("prepare")
         try:
             await self._records.write(guest.datastore, record)  # before the order, which outlives this agent
-            await self._prepare(saving, target)
+            saving.ctx.progress("prepare", f"measuring the datastore and {guest.name}")
+            saving.forecast = await self._saver.forecast(guest, saving.options)
+            if saving.forecast.is_streamed:
+                saving.ask = partial(self._answer, guest.datastore, record)
+            await self._prepare(saving, target, is_streamed=saving.forecast.is_streamed)
             await network.begin()
             await self._saver.save(saving)
         except (ZugvogelError, TaskCancelled):
@@ -94,7 +104,7 @@ class QuickMigrations:
 
     # the order -----------------------------------------------------------------------------------
 
-    async def _prepare(self, saving: Saving, target: Host) -> None:
+    async def _prepare(self, saving: Saving, target: Host, *, is_streamed: bool) -> None:
         """Order the target to be ready. Raises with its refusal, or when it does not answer in time."""
         guest, record = saving.guest, saving.record
         saving.ctx.progress("prepare", f"{target.name} makes itself ready for {guest.name}")
@@ -102,14 +112,15 @@ class QuickMigrations:
         order = ResumeOrder(
             id=record.id, vm=guest.name, source=self._vms.host, definition=guest.definition,
             addresses={n.mac: self._vms.network.learned_addresses(n.mac) for n in guest.definition.nics},
+            is_streamed=is_streamed,
         )  # fmt: skip
         await orders.take_back(target.name, guest.name)
         await orders.give(target.name, guest.name, order.model_dump_json().encode())
         nudge = asyncio.create_task(self._nudge(target))
         try:
             deadline = self._clock.monotonic() + ANSWER_S
-            while (answer := await self._answer(guest, record)) is None:
-                self._saver.heed_cancel(saving)
+            while (answer := await self._answer(guest.datastore, record)) is None:
+                saving.heed_cancel()
                 if self._clock.monotonic() > deadline:
                     raise ProcedureFailed(
                         f"{target.name} did not take the order within {ANSWER_S:.0f} s",
@@ -127,8 +138,8 @@ class QuickMigrations:
         except ZugvogelError as error:
             log.info("%s will find the order by itself: %s", target.name, error)
 
-    async def _answer(self, guest: Guest, record: SuspendRecord) -> ResumeAnswer | None:
-        raw = await self._vms.mounted(guest.datastore).orders.answer_of(record.target, guest.name)
+    async def _answer(self, datastore: str, record: SuspendRecord) -> ResumeAnswer | None:
+        raw = await self._vms.mounted(datastore).orders.answer_of(record.target, record.vm)
         try:
             answer = ResumeAnswer.model_validate_json(raw) if raw else None
         except ValidationError:
@@ -150,10 +161,10 @@ class QuickMigrations:
         resumed_at = self._clock.monotonic()
         checks: tuple[NetworkCheck, ...] = ()
         if result == "moved":
-            self._saver.mark(saving, "verify network")
+            saving.mark("verify network")
             saving.ctx.progress("verify network", "looking for the announcement and probing the vm's addresses")
             checks = await network.verify()
-        self._saver.mark(saving, "")
+        saving.mark("")
         await self.take_back(guest.datastore, record)
         await self._records.forget(guest.datastore, guest.name, record.id)
         report = self._report(saving, requested_at, result, why=why, resumed_at=resumed_at, network=checks)
@@ -188,6 +199,8 @@ class QuickMigrations:
             if lease is not None and record.id not in {lease.memory_id, lease.migration_id}:
                 return "moved", "it was resumed and has gone on since"
             if lease is not None and lease.state is LeaseState.RUNNING:
+                if loading_since is None:  # loaded before, while it was written: too quick to be seen
+                    marks.append(("load", now))
                 is_here = lease.holder is not None and lease.holder.host == self._vms.host
                 return ("stayed", lease.why) if is_here else ("moved", "")
             if lease is not None and lease.state is LeaseState.RESUMING:
@@ -203,10 +216,21 @@ class QuickMigrations:
                 given_up_epoch = given_up_epoch or lease.epoch
                 if lease.epoch > given_up_epoch or loading_since is not None:
                     return await self._resume_here(ctx, record, datastore, lease.why)
-                if now - began > CLAIM_S:
+                why = await self._refusal(datastore, record)
+                if not why and now - began > CLAIM_S:
                     why = f"{record.target} did not begin to load within {CLAIM_S:.0f} s"
+                if why:
                     return await self._resume_here(ctx, record, datastore, why)
             await self._clock.sleep(POLL_S)
+
+    async def _refusal(self, datastore: str, record: SuspendRecord) -> str:
+        """Why the target will not load it, once it says so."""
+        try:
+            answer = await self._answer(datastore, record)
+        except ZugvogelError as error:
+            log.info("%s: answer not read: %s", record.vm, error)
+            return ""
+        return f"{record.target} gave up: {answer.why}" if answer is not None and answer.why else ""
 
     async def _lease(self, datastore: str, vm: str) -> Lease | None:
         try:
@@ -251,13 +275,16 @@ class QuickMigrations:
                 "source": saving.record.host,
                 "target": saving.record.target,
                 "result": result,
-                "why": why,
+                "why": why or saving.why_long,
                 "total_s": end - requested_at,
                 "downtime_ms": outage_ms,
                 "outage_ms": outage_ms,
                 "transferred_bytes": manifest.used_bytes if manifest else 0,
                 "memory_bytes": saving.guest.definition.memory_bytes,
                 "format": manifest.format if manifest else "",
+                "is_streamed": bool(saving.forecast and saving.forecast.is_streamed),
+                "is_compressed": saving.options.is_compressed,
+                "rounds": saving.rounds,
                 "forecast": saving.forecast,
                 "phases": tuple(
                     Phase(name=name, start_s=at - requested_at, duration_s=following - at)
@@ -268,10 +295,10 @@ class QuickMigrations:
         )
 
     def _tell_move(self, report: QuickReport) -> None:
-        figures = f"in {report.total_s:.2f} s, outage {report.outage_ms / 1000:.2f} s"
+        moved = f"{report.vm} moved from {report.source} to {report.target} by quick migration"
+        figures = f"in {report.total_s:.2f} s, outage {report.outage_ms / 1000:.2f} s" if report.total_s else ""
         told = {
-            "moved": f"{report.vm} moved from {report.source} to {report.target} by quick migration "
-            + (f"({report.why})" if report.why else figures),
+            "moved": " ".join(filter(None, (moved, figures, f"({report.why})" if report.why else ""))),
             "stayed": f"{report.vm} stayed on {report.source}: {report.why}",
             "suspended": f"{report.vm} stays suspended: {report.why}",
         }[report.result]

@@ -138,6 +138,7 @@ class SuspendRecovery:
             definition = VmDefinition.model_validate(tags["definition"])
             guest = await self._resumer.set_going(machine, definition, datastore, lease)
             await self._resumer.announce(machine)
+            self._resumer.begin_setting_clock(machine)
             await self._discard(guest, memory_id)
             return guest
         await machine.kill()

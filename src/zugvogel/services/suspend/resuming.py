@@ -7,6 +7,7 @@ is given back for whoever resumes next.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,17 +15,19 @@ from dataclasses import dataclass, field
 from zugvogel.core import cpu, lease_rules
 from zugvogel.domain.host import HostFacts
 from zugvogel.domain.lease import Lease, LeaseState
-from zugvogel.domain.memory import Manifest
+from zugvogel.domain.memory import Manifest, MemoryFormat
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.errors import DeadlineExceeded, LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
+from zugvogel.ports.storage import MemoryReader
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms, once_unlocked
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
+END_POLL_S = 0.002
 TELL_S = 0.25
 AGAIN_S = 0.5
 LOAD_STALL_S = 60.0
@@ -59,6 +62,7 @@ class Resumer:
         self._facts = facts
         self._failpoint = failpoint
         self._tell_now = tell_now
+        self._setting: set[asyncio.Task[None]] = set()
 
     async def spawn(self, definition: VmDefinition, datastore: str, memory_id: str) -> Machine:
         """A QEMU that waits for the memory; nothing else is touched."""
@@ -78,6 +82,21 @@ class Resumer:
         )
         return await self._hypervisor.spawn(spec)
 
+    async def follow(
+        self, machine: Machine, datastore: str, memory_id: str, addresses: dict[str, tuple[str, ...]]
+    ) -> MemoryReader:
+        """Let QEMU load a stream, which need not be complete yet. Whoever gets the reader closes it."""
+        for mac, known in addresses.items():
+            self._vms.network.teach(mac, known)
+        reader = self._vms.mounted(datastore).memory.reader(machine.vm, memory_id)
+        try:
+            await machine.load_stream(reader.fd)
+        except BaseException:
+            reader.close()
+            raise
+        reader.begin()
+        return reader
+
     async def resume(
         self,
         name: str,
@@ -85,21 +104,32 @@ class Resumer:
         progress: Progress,
         *,
         machine: Machine | None = None,
+        reader: MemoryReader | None = None,
         is_takeover: bool = False,
         why: str = "resumed by request",
     ) -> Loaded:
-        """Go on with the suspended vm `name` here. `machine`: spawned before; it is used up. `is_takeover`: also
-        when another host is loading it. Raises after giving the memory back."""
+        """Go on with the suspended vm `name` here. `machine`: spawned before; it is used up, and so is `reader`,
+        from which it loads already. `is_takeover`: also when another host is loading it. Raises after giving the
+        memory back."""
         with self._vms.being_started(name):
             try:
-                return await self._resume(name, datastore, progress, machine, is_takeover, why)
+                return await self._resume(name, datastore, progress, machine, reader, is_takeover, why)
             except BaseException:
+                if reader is not None:
+                    reader.close()
                 if machine is not None:
                     await machine.kill()
                 raise
 
     async def _resume(
-        self, name: str, datastore: str, progress: Progress, machine: Machine | None, is_takeover: bool, why: str
+        self,
+        name: str,
+        datastore: str,
+        progress: Progress,
+        machine: Machine | None,
+        reader: MemoryReader | None,
+        is_takeover: bool,
+        why: str,
     ) -> Loaded:
         store = self._vms.mounted(datastore)
         marks = [("hand-over", self._clock.monotonic())]
@@ -119,7 +149,11 @@ class Resumer:
             await self._failpoint("target.claimed")
             if machine is None:
                 machine = await self.spawn(manifest.definition, datastore, manifest.id)
-            await self._load(machine, manifest, datastore, progress)
+            if manifest.format is MemoryFormat.STREAM:
+                reader = reader or await self.follow(machine, datastore, manifest.id, manifest.addresses)
+                await self._load_stream(machine, manifest, reader, progress)
+            else:
+                await self._load(machine, manifest, datastore, progress)
             await self._failpoint("target.loaded")
             await machine.status()  # one that has ended since never ran the vm
         except BaseException as error:
@@ -165,8 +199,31 @@ class Resumer:
         path = await self._vms.mounted(datastore).memory.path(manifest.vm, manifest.id)
         for mac, addresses in manifest.addresses.items():
             self._vms.network.teach(mac, addresses)
-        await machine.load_from(path, manifest.format)
+        await machine.load_from(path)
         await self._failpoint("target.loading")
+        await self._until_loaded(machine, manifest, progress, None)
+
+    async def _load_stream(
+        self, machine: Machine, manifest: Manifest, reader: MemoryReader, progress: Progress
+    ) -> None:
+        """Returns when QEMU has all of it, and all of it was what was written."""
+        reader.end_at(manifest.size_bytes)
+        try:
+            await self._failpoint("target.loading")
+            await self._until_loaded(machine, manifest, progress, reader)
+            while not reader.is_over:
+                await self._clock.sleep(END_POLL_S)
+            if reader.error or reader.sum.checksum != manifest.checksum:
+                raise ProcedureFailed(
+                    f"the saved memory of {manifest.vm} is not what was saved: {reader.error or 'other frames'}",
+                    f"if it stays so, throw it away and boot fresh: zv vm discard {manifest.vm}",
+                )
+        finally:
+            reader.close()
+
+    async def _until_loaded(
+        self, machine: Machine, manifest: Manifest, progress: Progress, reader: MemoryReader | None
+    ) -> None:
         began = self._clock.monotonic()
         moved_at = told_at = began
         used = 0
@@ -176,16 +233,18 @@ class Resumer:
                 return
             if sample.status == "failed":
                 raise ProcedureFailed(f"QEMU could not load it: {sample.error}", f"see: zv vm log {manifest.vm}")
+            if reader is not None and reader.error:
+                raise ProcedureFailed(f"the saved memory of {manifest.vm} cannot be read: {reader.error}", "")
             now, before = self._clock.monotonic(), used
             if now - told_at < TELL_S:
-                await self._clock.sleep(POLL_S)
+                await self._clock.sleep(POLL_S if reader is None else END_POLL_S)
                 continue
             told_at, used = now, await machine.memory_used_bytes()
             if used > before:
                 moved_at = now
             elif now - moved_at > LOAD_STALL_S:
                 raise ProcedureFailed(
-                    f"nothing came from datastore {datastore} for {LOAD_STALL_S:.0f} s",
+                    f"nothing came from the datastore of {manifest.vm} for {LOAD_STALL_S:.0f} s",
                     "check the mount and the storage behind it",
                 )
             expected = max(1, min(manifest.used_bytes, manifest.definition.memory_bytes))
@@ -195,7 +254,6 @@ class Resumer:
                 min(0.99, used / expected),
                 {"phase": "load", "transferred_bytes": used, "total_bytes": expected, "elapsed_s": now - began},
             )
-            await self._clock.sleep(POLL_S)
 
     # running -------------------------------------------------------------------------------------
 
@@ -210,6 +268,7 @@ class Resumer:
         guest = await self.set_going(machine, manifest.definition, datastore, lease)
         loaded = Loaded(guest, manifest, self._clock.monotonic(), marks)
         await self.announce(machine)
+        self.begin_setting_clock(machine)
         await self._failpoint("target.running")
         await self._tell_now()
         await self._discard(guest, manifest.id)
@@ -264,6 +323,22 @@ class Resumer:
             await machine.announce()
         except ZugvogelError as error:
             log.warning("%s: not announced: %s", machine.vm, error)
+
+    def begin_setting_clock(self, machine: Machine) -> None:
+        """The guest has not seen the time pass. Beside the resume: that it has no agent, only silence tells."""
+        setting = asyncio.create_task(self._set_clock(machine), name=f"clock of {machine.vm}")
+        self._setting.add(setting)
+        setting.add_done_callback(self._setting.discard)
+
+    async def _set_clock(self, machine: Machine) -> None:
+        try:
+            await machine.set_guest_clock()
+        except DeadlineExceeded:
+            log.info("%s: no guest agent answers; its clock is behind until the guest sets it", machine.vm)
+        except ZugvogelError as error:
+            log.warning("%s: clock not set: %s", machine.vm, error)
+        else:
+            log.info("%s: clock set by its guest agent", machine.vm)
 
     async def _discard(self, guest: Guest, memory_id: str) -> None:
         """The vm runs: its saved memory is past. What cannot be removed now goes when the agent starts again."""

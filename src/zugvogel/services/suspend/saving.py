@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
-from zugvogel.core import lease_rules
-from zugvogel.domain.host import HostFacts
+from zugvogel.core import lease_rules, streaming
 from zugvogel.domain.lease import Lease, LeaseState
-from zugvogel.domain.memory import Manifest, MemoryFormat, SuspendRecord
+from zugvogel.domain.memory import Manifest, SaveOptions, SuspendRecord
 from zugvogel.domain.migration import Forecast
 from zugvogel.domain.vm import VmState
 from zugvogel.errors import LeaseTaken, ProcedureFailed, Refused, ZugvogelError
@@ -24,39 +22,15 @@ from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import SAVING, Guest, LocalVms
 from zugvogel.services.suspend.pacing import Pacing
 from zugvogel.services.suspend.records import SuspendRecords
-from zugvogel.services.tasks import TaskCancelled, TaskContext
+from zugvogel.services.suspend.writing import SPARE_BYTES, Failpoint, MemoryWriting, Saving
+from zugvogel.services.tasks import TaskCancelled
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
-TELL_S = 0.25
-"""Every word of progress wakes all who watch the task, and takes from the cores that write the memory."""
 PROBE_BYTES = 32 << 20
-STALL_S = 30.0
-"""Nothing was written for this long: the datastore does not take it."""
-SPARE_BYTES = 64 << 20
-"""Device state, manifest and what grows between the look and the stop."""
 RESUME_FIXED_S = 0.3
 AGAIN_S = 0.5
-
-Failpoint = Callable[[str], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Saving:
-    """One suspend as it runs; times are this host's monotonic seconds. `marks`: (phase, when it began)."""
-
-    guest: Guest
-    record: SuspendRecord
-    ctx: TaskContext
-    forecast: Forecast | None = None
-    manifest: Manifest | None = None
-    stop_at: float = 0.0
-    is_begun: bool = False
-    """From here on the saver clears up after itself."""
-    is_given_up: bool = False
-    """The lease says suspended."""
-    marks: list[tuple[str, float]] = field(default_factory=list)
 
 
 class Saver:
@@ -64,25 +38,35 @@ class Saver:
         self,
         vms: LocalVms,
         records: SuspendRecords,
-        facts: Callable[[], Awaitable[HostFacts]],
+        writing: MemoryWriting,
         pacing: Pacing,
         failpoint: Failpoint,
     ) -> None:
         self._vms = vms
         self._clock = vms.clock
         self._records = records
-        self._facts = facts
+        self._writing = writing
         self._pacing = pacing
         self._failpoint = failpoint
 
-    async def forecast(self, guest: Guest) -> Forecast:
-        """Measures the datastore by writing a little."""
+    async def forecast(self, guest: Guest, options: SaveOptions) -> Forecast:
+        """Measures the datastore by writing a little and, unless stop-first is wished, what the guest changes."""
         memory = self._vms.mounted(guest.datastore).memory
         used = min(await guest.machine.memory_used_bytes(), guest.definition.memory_bytes)
         free = await memory.free_bytes()
+        dirty_bps = None if options.is_streamed is False else await guest.machine.dirty_bps()
         write_bps = await memory.measure_write_bps(guest.name, PROBE_BYTES) if free > 2 * PROBE_BYTES else 0.0
-        outage_s = 2 * used / write_bps + RESUME_FIXED_S if write_bps else 0.0
-        return Forecast(size_bytes=used, free_bytes=free, write_bps=write_bps, outage_s=outage_s)
+        method = streaming.choose(options.is_streamed, used, free - SPARE_BYTES, write_bps, dirty_bps)
+        stopped_s = 2 * used / write_bps + RESUME_FIXED_S if write_bps else 0.0
+        return Forecast(
+            size_bytes=used,
+            free_bytes=free,
+            write_bps=write_bps,
+            outage_s=streaming.STREAMED_OUTAGE_S if method.is_streamed else stopped_s,
+            dirty_bps=dirty_bps,
+            is_streamed=method.is_streamed,
+            how=method.why,
+        )
 
     @asynccontextmanager
     async def turn(self, saving: Saving) -> AsyncIterator[None]:
@@ -92,7 +76,7 @@ class Saver:
 
         def waiting() -> None:
             nonlocal is_told
-            self.heed_cancel(saving)
+            saving.heed_cancel()
             if not is_told:
                 told = f"another vm is being suspended to {guest.datastore}; one at a time"
                 saving.ctx.progress("waiting", told)
@@ -112,31 +96,22 @@ class Saver:
         saving.is_begun, is_stopped = True, False
         try:
             await self._records.write(guest.datastore, saving.record)
-            saving.forecast = await self.forecast(guest)
+            saving.forecast = saving.forecast or await self.forecast(guest, saving.options)
             self._refuse_without_space(guest, saving.forecast)
-            self.heed_cancel(saving)
+            saving.heed_cancel()
             await self._failpoint("source.before-stop")
             is_stopped = True
-            await self._write(saving)
-            self.mark(saving, "durable")
+            await self._writing.write(saving, saving.forecast)
+            saving.mark("durable")
             saving.ctx.progress("durable", "making the memory file durable")
             saving.manifest = await self._seal(saving)
             await self._failpoint("source.sealed")
-            self.mark(saving, "hand-over")
-            self.heed_cancel(saving)
+            saving.mark("hand-over")
+            saving.heed_cancel()
         except (ZugvogelError, TaskCancelled) as error:
             await self._put_back(saving, is_stopped, str(error))
             raise
         await self.give_up(saving)
-
-    def mark(self, saving: Saving, name: str) -> None:
-        """A phase begins now (the one before ends)."""
-        saving.marks.append((name, self._clock.monotonic()))
-
-    @staticmethod
-    def heed_cancel(saving: Saving) -> None:
-        if saving.ctx.cancel_requested.is_set():
-            raise TaskCancelled(f"{saving.guest.name} runs on {saving.record.host}, untouched")
 
     @staticmethod
     def _refuse_without_space(guest: Guest, forecast: Forecast) -> None:
@@ -147,83 +122,6 @@ class Saver:
                 f"needs {need >> 20} MiB",
                 "make room there",
             )
-
-    async def _write(self, saving: Saving) -> None:
-        """Stop the vCPUs, write the memory. Returns when QEMU says that it is complete."""
-        guest, machine = saving.guest, saving.guest.machine
-        memory = self._vms.mounted(guest.datastore).memory
-        path = await memory.make(guest.name, saving.record.id)
-        is_mapped = "mapped-ram" in await machine.migration_capabilities()
-        form = MemoryFormat.MAPPED if is_mapped else MemoryFormat.STREAM
-        saving.manifest = await self._manifest(saving, form)
-        self.mark(saving, "suspend")
-        await machine.stop()
-        saving.stop_at = self._clock.monotonic()
-        await self._failpoint("source.stopped")
-        await machine.save_to(path, form)
-        await self._failpoint("source.saving")
-        await self._until_saved(saving)
-        await self._failpoint("source.saved")
-
-    async def _manifest(self, saving: Saving, form: MemoryFormat) -> Manifest:
-        guest, facts = saving.guest, await self._facts()
-        return Manifest(
-            id=saving.record.id,
-            vm=guest.name,
-            host=self._vms.host,
-            epoch=guest.epoch,
-            format=form,
-            definition=guest.definition,
-            cpu=facts.cpu,
-            accelerator=facts.accelerator,
-            qemu_version=facts.qemu_version,
-            addresses={n.mac: self._vms.network.learned_addresses(n.mac) for n in guest.definition.nics},
-            saved_at=self._clock.now_iso(),
-        )
-
-    async def _until_saved(self, saving: Saving) -> None:
-        machine, name = saving.guest.machine, saving.guest.name
-        moved_at, moved = self._clock.monotonic(), 0
-        told_at = moved_at
-        writer = self._pacing.writer(machine, saving.guest.datastore, moved_at)
-        while True:
-            sample = await machine.migration()
-            if sample.status == "completed":
-                return
-            if sample.status in {"failed", "cancelled"}:
-                told = sample.error or "QEMU does not say why"
-                raise ProcedureFailed(f"the memory of {name} was not written: {told}", "see: zv vm log " + name)
-            self.heed_cancel(saving)
-            now = self._clock.monotonic()
-            if sample.transferred_bytes > moved:
-                moved_at, moved = now, sample.transferred_bytes
-            elif now - moved_at > STALL_S:
-                raise ProcedureFailed(
-                    f"datastore {saving.guest.datastore} took nothing for {STALL_S:.0f} s",
-                    "check the mount and the storage behind it",
-                )
-            await writer.look(moved, now)
-            if now - told_at >= TELL_S:
-                told_at = now
-                self._tell(saving, sample.transferred_bytes, now)
-            await self._clock.sleep(POLL_S)
-
-    def _tell(self, saving: Saving, written: int, now: float) -> None:
-        expected = saving.forecast.size_bytes if saving.forecast else 0
-        took = max(1e-3, now - saving.stop_at)
-        saving.ctx.progress(
-            "suspend",
-            f"{written / 1e6:.0f} MB written at {written / took / 1e6:.0f} MB/s",
-            min(0.99, written / expected) if expected else None,
-            {
-                "phase": "suspend",
-                "transferred_bytes": written,
-                "remaining_bytes": max(0, expected - written),
-                "total_bytes": expected,
-                "throughput_bps": written / took,
-                "elapsed_s": took,
-            },
-        )
 
     async def _seal(self, saving: Saving) -> Manifest:
         assert saving.manifest is not None
