@@ -38,7 +38,7 @@ DATASTORE = "/srv/shared"
 GUESTS = {"512M": (512, 320), "2G": (2048, 1792), "4G": (4096, 3840), "4G-idle": (4096, 0)}
 """name -> (MiB of memory, MiB filled with incompressible data)."""
 SETTLE_S = 2.0
-FILL_S = 180.0
+FILL_S = 420.0
 TOUCH = """
 import mmap, sys, time
 size = int(sys.argv[1]); began = time.monotonic()

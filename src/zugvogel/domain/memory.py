@@ -92,6 +92,8 @@ class ResumeOrder(Model):
     addresses: dict[str, tuple[str, ...]] = {}
     is_streamed: bool = False
     """Load the memory while it is written."""
+    used_bytes: int = 0
+    """About so much is to be loaded."""
 
 
 class ResumeAnswer(Model):

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.domain.vm import VmDefinition
 
+PREALLOC_BPS = 256 << 20
+"""A host takes at least so many bytes of memory each second; what a spawn of a preallocated vm is given."""
+
 
 class MachineStatus(StrEnum):
     """QMP's RunState, the part we tell apart; see `query-status` in QEMU's documentation."""
@@ -44,12 +47,14 @@ class NicSpec:
 class MachineSpec:
     """All that is needed to start QEMU for one vm on this host. `folder` is the vm's folder as this host
     mounts it. `incoming`: start stopped and wait for a migration (`-S -incoming defer`).
+    `is_preallocated`: all of its memory is taken from the host before QMP answers, by several threads.
     `tags` are kept with the process (``spawn.json``) and come back on adoption: epoch, migration id ..."""
 
     definition: VmDefinition
     folder: Path
     nics: tuple[NicSpec, ...]
     incoming: bool = False
+    is_preallocated: bool = False
     tags: dict[str, Any] = field(default_factory=dict)
 
 

@@ -60,7 +60,9 @@ def host(root: Path, name: str, tls: Path | None = None) -> QemuHypervisor:
     )
 
 
-def firmware_vm(root: Path, *, incoming: bool = False, machine: str = "pc-q35-7.2") -> MachineSpec:
+def firmware_vm(
+    root: Path, *, incoming: bool = False, is_preallocated: bool = False, machine: str = "pc-q35-7.2"
+) -> MachineSpec:
     definition = VmDefinition(
         name="fw1",
         uuid="8f7f9d3c-6a3c-4b0e-9a54-3c8f6e3a5d11",
@@ -69,7 +71,7 @@ def firmware_vm(root: Path, *, incoming: bool = False, machine: str = "pc-q35-7.
         machine=machine,
         cpu_model="x86-64-v2",
     )
-    return MachineSpec(definition, root, (), incoming, {"epoch": 7})
+    return MachineSpec(definition, root, (), incoming, is_preallocated, {"epoch": 7})
 
 
 def make_certificates(directory: Path) -> Path:

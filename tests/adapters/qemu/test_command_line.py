@@ -23,10 +23,13 @@ VM = VmDefinition(
 )
 
 
-def line(*, incoming: bool = False, tls: Path | None = None, **changes: Any) -> list[str]:
+def line(
+    *, incoming: bool = False, is_preallocated: bool = False, tls: Path | None = None, **changes: Any
+) -> list[str]:
     vm = VM.model_copy(update=changes)
-    spec = MachineSpec(vm, Path("/srv/shared/web1"), (NicSpec(MAC, "br0", mtu=1400),), incoming)
-    host = HostSide("qemu", "tcg", Path("/run/zv/web1"), Path("/log/web1/serial.log"), (7,), tls)
+    nic = NicSpec(MAC, "br0", mtu=1400)
+    spec = MachineSpec(vm, Path("/srv/shared/web1"), (nic,), incoming, is_preallocated)
+    host = HostSide("qemu", "tcg", Path("/run/zv/web1"), Path("/log/web1/serial.log"), (7,), tls, cores=6)
     return arguments(spec, host)
 
 
@@ -39,6 +42,15 @@ def test_the_guest_never_starts_by_itself_and_qemu_is_sandboxed() -> None:
     assert {"-S", "-nodefaults", "-no-user-config"} <= set(found)
     assert values(found, "-sandbox") == [SANDBOX]
     assert values(found, "-machine")[0].startswith("pc-q35-7.2,accel=tcg")
+
+
+def test_memory_is_taken_by_several_threads_where_it_is_asked_for() -> None:
+    assert "memory-backend" not in " ".join(line())
+    found = line(is_preallocated=True)
+    (backend,) = (o for o in values(found, "-object") if o.startswith("memory-backend-ram"))
+    assert backend.endswith("prealloc=on,prealloc-threads=6")
+    assert f"size={values(found, '-m')[0]}" in backend
+    assert values(found, "-machine")[0].endswith(",memory-backend=pc.ram")
 
 
 def test_a_raw_filter_lies_between_the_format_and_the_file() -> None:

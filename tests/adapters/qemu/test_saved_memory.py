@@ -99,6 +99,25 @@ async def test_what_was_saved_goes_on_elsewhere(root: Path, spawn: Spawn, form: 
     assert await target.status() is MachineStatus.RUNNING
 
 
+@pytest.mark.parametrize("machine", ["pc-q35-7.2", "pc-i440fx-7.2"])
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_preallocated_qemu_and_a_plain_one_load_what_the_other_saved(
+    root: Path, spawn: Spawn, form: MemoryFormat, machine: str
+) -> None:
+    running = await spawn(host(root, "a"), firmware_vm(root, machine=machine))
+    await running.cont()
+    for number, is_preallocated in enumerate((True, False)):
+        path = memory_file(root, f"memory{number}")
+        await saved(running, path, form)
+        await running.quit()
+        wanted = firmware_vm(root, incoming=True, is_preallocated=is_preallocated, machine=machine)
+        running = await spawn(host(root, f"b{number}"), wanted)
+        await load(running, path, form)
+        assert await until(running, "completed", "failed") == "completed"
+        await running.cont()
+    assert await running.status() is MachineStatus.RUNNING
+
+
 @pytest.mark.parametrize("form", FORMATS)
 async def test_a_saved_vm_can_go_on_and_be_saved_again(root: Path, spawn: Spawn, form: MemoryFormat) -> None:
     machine = await spawn(host(root, "a"), firmware_vm(root))

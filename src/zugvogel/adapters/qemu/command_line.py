@@ -10,6 +10,9 @@ from zugvogel.domain.vm import Disk, VmDefinition
 from zugvogel.ports.hypervisor import MachineSpec
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+PREALLOC_THREADS = 16
+RAM = "pc.ram"
+"""The name QEMU itself gives a PC's RAM; streams and files carry it."""
 SPARE_PORTS = 2
 """PCIe root ports kept free for devices added while the vm runs."""
 DISK_SLOTS = range(0x03, 0x10)
@@ -29,13 +32,15 @@ class HostSide:
     serial_log: Path
     tap_fds: tuple[int, ...]
     tls_directory: Path | None
+    cores: int = 1
 
 
 def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
     """The whole argument list, binary first. The vCPUs never start by themselves (`-S`)."""
     return [
         host.binary,
-        *_base(spec.definition, host),
+        *_base(spec, host),
+        *_memory(spec, host.cores),
         *_monitor(host.run_dir),
         *_serial(host),
         *_boot(spec.definition, spec.folder),
@@ -47,22 +52,33 @@ def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
     ]
 
 
-def _base(vm: VmDefinition, host: HostSide) -> list[str]:
+def _base(spec: MachineSpec, host: HostSide) -> list[str]:
+    vm = spec.definition
+    backend = f",memory-backend={RAM}" if spec.is_preallocated else ""
     return [
         *("-name", f"guest={vm.name},process=qemu:{vm.name},debug-threads=on"),
         *("-uuid", vm.uuid),
         "-nodefaults",
         "-no-user-config",
         *("-display", "none"),
-        *("-machine", f"{vm.machine},accel={host.accelerator},usb=off,vmport=off"),
+        *("-machine", f"{vm.machine},accel={host.accelerator},usb=off,vmport=off{backend}"),
         *("-cpu", qemu_cpu_argument(vm.cpu_model, host.accelerator)),
         *("-smp", str(vm.cpus)),
-        *("-m", f"{vm.memory_bytes >> 20}M"),
         *("-msg", "timestamp=on"),
         *("-rtc", "base=utc,driftfix=slew"),
         "-S",
         *("-sandbox", SANDBOX),
     ]
+
+
+def _memory(spec: MachineSpec, cores: int) -> list[str]:
+    """Preallocated or not, the RAM block has the same name, so either loads what the other saved."""
+    size = f"{spec.definition.memory_bytes >> 20}M"
+    if not spec.is_preallocated:
+        return ["-m", size]
+    threads = min(PREALLOC_THREADS, cores)
+    backend = f"memory-backend-ram,id={RAM},size={size},prealloc=on,prealloc-threads={threads}"
+    return ["-m", size, "-object", backend]
 
 
 def _monitor(run_dir: Path) -> list[str]:

@@ -21,7 +21,7 @@ from zugvogel.adapters.qemu.process import SOCKETS, Spawned, processes_with, rea
 from zugvogel.adapters.qemu.qmp_machine import QmpMachine
 from zugvogel.adapters.unix_user import UnixUser
 from zugvogel.errors import ProcedureFailed, Refused, Unreachable
-from zugvogel.ports.hypervisor import Machine, MachineSpec, NicSpec
+from zugvogel.ports.hypervisor import PREALLOC_BPS, Machine, MachineSpec, NicSpec
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,7 @@ class QemuHypervisor:
             serial_log=logs / "serial.log",
             tap_fds=fds,
             tls_directory=self._tls,
+            cores=os.cpu_count() or 1,
         )
         output = vm_log.open_for_append(logs / "qemu.log", 0)
         try:
@@ -178,8 +179,9 @@ class QemuHypervisor:
                 f"{vm} was not started: {directory} cannot be written: {error.strerror}", "make room there"
             ) from error
         machine = self._machines[vm] = QmpMachine(directory, spawned, self._clock)
+        patience_s = spec.definition.memory_bytes / PREALLOC_BPS if spec.is_preallocated else 0.0
         try:
-            await machine.connect(READY_S)
+            await machine.connect(READY_S + patience_s)
         except Unreachable as error:
             await machine.kill()
             raise self._failed(vm, directory, logs) from error

@@ -123,7 +123,7 @@ class ResumeOrders:
             await self._failpoint("target.ordered")
             if self._vms.is_in_care(order.vm):
                 raise Refused(f"{self._vms.host} still has something of {order.vm}")
-            machine = await self._resumer.spawn(order.definition, expected.datastore, order.id)
+            machine = await self._resumer.spawn(order.definition, expected.datastore, order.id, order.used_bytes)
             if order.is_streamed:
                 reader = await self._resumer.follow(machine, expected.datastore, order.id, order.addresses)
             await self._answer(expected)

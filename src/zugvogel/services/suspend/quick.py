@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from zugvogel.domain.host import Host
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import QuickReport, ResumeAnswer, ResumeOrder, SaveOptions, SuspendRecord
-from zugvogel.domain.migration import NetworkCheck, Phase
+from zugvogel.domain.migration import Forecast, NetworkCheck, Phase
 from zugvogel.domain.task import Severity
 from zugvogel.errors import ProcedureFailed, ZugvogelError
+from zugvogel.ports.hypervisor import PREALLOC_BPS
 from zugvogel.ports.peers import Peers
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.network import NetworkWatch
@@ -93,7 +94,7 @@ class QuickMigrations:
             saving.forecast = await self._saver.forecast(guest, saving.options)
             if saving.forecast.is_streamed:
                 saving.ask = partial(self._answer, guest.datastore, record)
-            await self._prepare(saving, target, is_streamed=saving.forecast.is_streamed)
+            await self._prepare(saving, target, saving.forecast)
             await network.begin()
             await self._saver.save(saving)
         except (ZugvogelError, TaskCancelled):
@@ -104,7 +105,7 @@ class QuickMigrations:
 
     # the order -----------------------------------------------------------------------------------
 
-    async def _prepare(self, saving: Saving, target: Host, *, is_streamed: bool) -> None:
+    async def _prepare(self, saving: Saving, target: Host, forecast: Forecast) -> None:
         """Order the target to be ready. Raises with its refusal, or when it does not answer in time."""
         guest, record = saving.guest, saving.record
         saving.ctx.progress("prepare", f"{target.name} makes itself ready for {guest.name}")
@@ -112,18 +113,19 @@ class QuickMigrations:
         order = ResumeOrder(
             id=record.id, vm=guest.name, source=self._vms.host, definition=guest.definition,
             addresses={n.mac: self._vms.network.learned_addresses(n.mac) for n in guest.definition.nics},
-            is_streamed=is_streamed,
+            is_streamed=forecast.is_streamed, used_bytes=forecast.size_bytes,
         )  # fmt: skip
         await orders.take_back(target.name, guest.name)
         await orders.give(target.name, guest.name, order.model_dump_json().encode())
         nudge = asyncio.create_task(self._nudge(target))
         try:
-            deadline = self._clock.monotonic() + ANSWER_S
+            patience_s = ANSWER_S + guest.definition.memory_bytes / PREALLOC_BPS
+            deadline = self._clock.monotonic() + patience_s
             while (answer := await self._answer(guest.datastore, record)) is None:
                 saving.heed_cancel()
                 if self._clock.monotonic() > deadline:
                     raise ProcedureFailed(
-                        f"{target.name} did not take the order within {ANSWER_S:.0f} s",
+                        f"{target.name} did not take the order within {patience_s:.0f} s",
                         f"see: zv host show {target.name}",
                     )
                 await self._clock.sleep(POLL_S)

@@ -31,6 +31,9 @@ END_POLL_S = 0.002
 TELL_S = 0.25
 AGAIN_S = 0.5
 LOAD_STALL_S = 60.0
+PREALLOC_SHARE = 0.5
+"""A vm that used more of its memory gets all of it at once: touched first by the storage's own transfers, page by
+page, it loads two to four times as slowly."""
 ROLE = "resuming"
 
 Failpoint = Callable[[str], Awaitable[None]]
@@ -64,8 +67,8 @@ class Resumer:
         self._tell_now = tell_now
         self._setting: set[asyncio.Task[None]] = set()
 
-    async def spawn(self, definition: VmDefinition, datastore: str, memory_id: str) -> Machine:
-        """A QEMU that waits for the memory; nothing else is touched."""
+    async def spawn(self, definition: VmDefinition, datastore: str, memory_id: str, used_bytes: int) -> Machine:
+        """A QEMU that waits for about `used_bytes` of memory; nothing else is touched."""
         await self._vms.room_known()
         self._vms.reserve(definition)
         spec = MachineSpec(
@@ -73,6 +76,7 @@ class Resumer:
             folder=self._vms.mounted(datastore).folders.path(definition.name),
             nics=self._vms.nic_specs(definition),
             incoming=True,
+            is_preallocated=used_bytes > PREALLOC_SHARE * definition.memory_bytes,
             tags={
                 "role": ROLE,
                 "memory_id": memory_id,
@@ -148,7 +152,7 @@ class Resumer:
             progress("load", f"loading the memory of {name}")
             await self._failpoint("target.claimed")
             if machine is None:
-                machine = await self.spawn(manifest.definition, datastore, manifest.id)
+                machine = await self.spawn(manifest.definition, datastore, manifest.id, manifest.used_bytes)
             if manifest.format is MemoryFormat.STREAM:
                 reader = reader or await self.follow(machine, datastore, manifest.id, manifest.addresses)
                 await self._load_stream(machine, manifest, reader, progress)
