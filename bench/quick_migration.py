@@ -129,6 +129,7 @@ def _sample(layout: Layout, vm: str, raw: RawSide, libvirt: LibvirtSide | None) 
     sample = {
         "file_mb": size / 1e6,
         "outage": quick["outage_ms"] / 1000,
+        "quick_load": _phases(quick, "load"),
         "total": quick["total_s"],
         "streamed_outage": streamed["outage_ms"] / 1000,
         "streamed_total": streamed["total_s"],

@@ -31,7 +31,7 @@ def rounds(*remaining_mb: float) -> list[Round]:
     [
         (None, 9 * GB, 10 * MB, True, "streamed"),
         (True, 9 * GB, 10 * MB, True, "streamed"),
-        (False, 9 * GB, 10 * MB, False, "asked for"),
+        (False, 9 * GB, 10 * MB, False, ""),
         (None, 9 * GB, None, True, "streamed"),
         (True, 9 * GB, 71 * MB, False, "changes 71 MB/s, the datastore takes 100"),
         (None, 9 * GB, 70 * MB, True, "streamed"),

@@ -28,7 +28,7 @@ STUBBORN_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`is_streamed`: written while the vm runs. `why`: in a sentence, for people."""
+    """`is_streamed`: written while the vm runs. `why`: in a sentence, for people; empty where it was asked for."""
 
     is_streamed: bool
     why: str
@@ -40,7 +40,7 @@ def choose(
     """How to save. `wish`: streamed, stop-first, or None for whatever serves best. `dirty_bps` None: not known, so
     the rounds will tell."""
     if wish is False:
-        return Method(False, "stop-first was asked for")
+        return Method(False, "")
     if free_bytes < SPACE_FACTOR * used_bytes:
         need = SPACE_FACTOR * used_bytes >> 20
         return Method(False, f"stop-first: streaming needs {need} MiB free, there are {free_bytes >> 20}")

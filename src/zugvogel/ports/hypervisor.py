@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.domain.vm import VmDefinition
 
-PREALLOC_BPS = 256 << 20
+PREALLOC_BPS = 64 << 20
 """A host takes at least so many bytes of memory each second; what a spawn of a preallocated vm is given."""
 
 

@@ -124,7 +124,7 @@ class LiveRounds:
             self.bps = sent / took
         self.rounds.append(
             Round(
-                number=sample.rounds - 1,
+                number=len(self.rounds) + 1,
                 transferred_bytes=sent,
                 remaining_bytes=sample.remaining_bytes,
                 dirty_rate_bps=sample.dirty_rate_bps,
