@@ -44,12 +44,13 @@ from zugvogel.services.migration.source import LiveMigrations
 from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
 from zugvogel.services.reporting import Reporting
+from zugvogel.services.suspend.loading import ROLE as RESUMING
+from zugvogel.services.suspend.loading import MemoryLoading
 from zugvogel.services.suspend.orders import ResumeOrders
 from zugvogel.services.suspend.pacing import Pacing
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.suspend.records import SuspendRecords
 from zugvogel.services.suspend.recovery import SuspendRecovery
-from zugvogel.services.suspend.resuming import ROLE as RESUMING
 from zugvogel.services.suspend.resuming import Resumer
 from zugvogel.services.suspend.saving import Saver
 from zugvogel.services.suspend.writing import MemoryWriting
@@ -250,10 +251,11 @@ class Wiring:
         pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
         writing = MemoryWriting(self.vms, self.facts.facts, pacing, failpoint)
         self.saver = Saver(self.vms, records, writing, pacing, failpoint)
-        self.resumer = Resumer(self.vms, self.hypervisor, self.facts.facts, failpoint, self.heartbeats.tick)
+        loading = MemoryLoading(self.vms, self.hypervisor, self.facts.facts, failpoint)
+        self.resumer = Resumer(self.vms, loading, failpoint, self.heartbeats.tick)
         self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
         self.resume_orders = ResumeOrders(
-            self.vms, self.resumer, self.all_mounted, self.beats.is_silent, failpoint
+            self.vms, loading, self.resumer, self.all_mounted, self.beats.is_silent, failpoint
         )
         self.suspend_recovery = SuspendRecovery(
             self.vms, self.saver, self.resumer, self.quick, records, self.tasks

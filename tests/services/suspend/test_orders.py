@@ -83,7 +83,7 @@ class Target:
         )
         resumer: Any = made.resumer
         made.orders = ResumeOrders(
-            vms, resumer, lambda: [made.store], lambda _store, host: host in made.silent, _pass
+            vms, resumer, resumer, lambda: [made.store], lambda _store, host: host in made.silent, _pass
         )
         await made.source.folders.create(WEB)
         await made.source.leases.claim(made.running)

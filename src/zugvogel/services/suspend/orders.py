@@ -21,7 +21,8 @@ from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MemoryReader, MountedDatastore
 from zugvogel.services.local_vms import LocalVms
-from zugvogel.services.suspend.resuming import Failpoint, Resumer
+from zugvogel.services.suspend.loading import Failpoint, MemoryLoading
+from zugvogel.services.suspend.resuming import Resumer
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class ResumeOrders:
     def __init__(
         self,
         vms: LocalVms,
+        loading: MemoryLoading,
         resumer: Resumer,
         mounted: Callable[[], list[MountedDatastore]],
         is_silent: Callable[[str, str], bool],
@@ -52,6 +54,7 @@ class ResumeOrders:
         """`is_silent(datastore, host)`: that host's beat there stands still for so long that it counts as dead."""
         self._vms = vms
         self._clock = vms.clock
+        self._loading = loading
         self._resumer = resumer
         self._mounted = mounted
         self._is_silent = is_silent
@@ -123,9 +126,9 @@ class ResumeOrders:
             await self._failpoint("target.ordered")
             if self._vms.is_in_care(order.vm):
                 raise Refused(f"{self._vms.host} still has something of {order.vm}")
-            machine = await self._resumer.spawn(order.definition, expected.datastore, order.id, order.used_bytes)
+            machine = await self._loading.spawn(order.definition, expected.datastore, order.id, order.used_bytes)
             if order.is_streamed:
-                reader = await self._resumer.follow(machine, expected.datastore, order.id, order.addresses)
+                reader = await self._loading.follow(machine, expected.datastore, order.id, order.addresses)
             await self._answer(expected)
             await self._failpoint("target.ready")
             is_saved = await self._until_saved(expected, machine, reader)
