@@ -25,7 +25,9 @@ app.command(
     "migrate",
     epilog="Examples: zv vm migrate web1 · zv vm migrate web1 --mode quick --to host2 · --dry-run only checks",
 )(commands_vm_migrate.migrate)
-app.command("suspend", epilog="Example: zv vm suspend web1")(commands_vm_suspend.suspend)
+app.command("suspend", epilog="Examples: zv vm suspend web1 · zv vm suspend web1 --compress")(
+    commands_vm_suspend.suspend
+)
 app.command("resume", epilog="Examples: zv vm resume web1 · zv vm resume web1 --on host2")(
     commands_vm_suspend.resume
 )

@@ -27,7 +27,7 @@ from zugvogel.services.suspend.resuming import Resumer
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
-TELL_S = 0.05
+TELL_S = 0.1
 IDLE_POLL_S = 0.25
 ORDER_CHECK_S = 1.0
 
