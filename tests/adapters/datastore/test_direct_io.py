@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +28,24 @@ def test_a_file_that_fills_no_block_is_read_whole(tmp_path: Path) -> None:
 def test_more_than_a_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="4097"):
         write_block(tmp_path / "f", b"x" * 4097)
+
+
+def test_a_file_made_elsewhere_is_found_though_its_absence_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS: the folder has to be opened before its client asks the server for the name again."""
+    file, real = tmp_path / "answer", os.open
+
+    def opened(path: Path, flags: int, *more: int) -> Any:
+        if Path(path) == tmp_path:
+            file.write_bytes(b"ready")
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", opened)
+    assert read_uncached(file).rstrip(b"\0") == b"ready"
+
+
+def test_a_file_that_is_not_there_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path / "no folder" / "nothing"):
+        with pytest.raises(FileNotFoundError):
+            read_uncached(path)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 4096
 _UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP}
@@ -34,6 +37,30 @@ def write_block(path: Path, data: bytes) -> None:
 
 def read_uncached(path: Path, limit: int = 16 * BLOCK_BYTES) -> bytes:
     """The first `limit` bytes (a multiple of a block) of `path` as the storage has them now."""
+    return found_anew(path, lambda: _read_direct(path, limit))
+
+
+def found_anew(path: Path, read: Callable[[], T]) -> T:
+    """`read()`, which opens `path`; twice when it is not there. A network client remembers for a while that a name
+    was not there. Opening the folder makes it ask (NFS: close to open), so what has just been made elsewhere is
+    found."""
+    try:
+        return read()
+    except FileNotFoundError:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        return read()
+
+
+def size_bytes(path: Path) -> int:
+    """As the storage has it now: opened anew, so that a network client asks for it."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _read_direct(path: Path, limit: int) -> bytes:
     with mmap.mmap(-1, limit) as buffer:
         try:
             count = _read(path, buffer, os.O_DIRECT)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zugvogel.adapters.datastore import definition_file, images, layout
 from zugvogel.adapters.datastore.deadline import Deadlines
+from zugvogel.adapters.datastore.direct_io import found_anew
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import AlreadyExists, InvalidInput, NotFound, Refused
 
@@ -113,7 +114,7 @@ class FileFolders:
         def read() -> bytes | None:
             self._check()
             try:
-                return path.read_bytes()
+                return found_anew(path, path.read_bytes)
             except FileNotFoundError:
                 return None
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from zugvogel.adapters.datastore import layout
 from zugvogel.adapters.datastore.deadline import Deadlines
-from zugvogel.adapters.datastore.direct_io import pread_uncached, read_uncached
+from zugvogel.adapters.datastore.direct_io import pread_uncached, read_uncached, size_bytes
 from zugvogel.adapters.datastore.growing_files import GrowingReader, GrowingWriter
 from zugvogel.adapters.datastore.sealed import seal, unseal
 from zugvogel.domain.memory import DiskState, Manifest, MemoryFormat
@@ -201,7 +201,7 @@ class FileMemory:
         discard = f"throw it away and boot fresh: zv vm discard {vm}"
         is_stream = manifest.format is MemoryFormat.STREAM
         try:
-            is_same = path.stat().st_size == manifest.size_bytes
+            is_same = size_bytes(path) == manifest.size_bytes
             is_same = is_same and (is_stream or checksum(path) == manifest.checksum)
         except FileNotFoundError:
             raise Refused(f"the saved memory of {vm} ({path.name}) is not there", discard) from None
@@ -221,7 +221,7 @@ class FileMemory:
 
 def checksum(path: Path) -> str:
     """Over the length, both ends and samples between them, as the storage has them now."""
-    size = path.stat().st_size
+    size = size_bytes(path)
     last = max(0, size - _ENDS_BYTES) // _SAMPLE_BYTES * _SAMPLE_BYTES
     step = max(1, size // (_SAMPLES + 1) // _SAMPLE_BYTES) * _SAMPLE_BYTES
     places = [(offset, _SAMPLE_BYTES) for offset in range(_ENDS_BYTES, last, step)]
