@@ -10,9 +10,10 @@ backports_file=/etc/apt/sources.list.d/zugvogel-backports.sources
 policy_file=/usr/sbin/policy-rc.d
 policy_mark="# Written by Zugvogel's setup, removed at its end."
 
-installed_version() {
+installed_version() { # nothing for a package that is not installed, which is no failure
     # shellcheck disable=SC2016  # dpkg's own placeholders
-    dpkg-query --show --showformat '${db:Status-Status} ${Version}' "$1" 2>/dev/null | sed -n 's/^installed //p'
+    { dpkg-query --show --showformat '${db:Status-Status} ${Version}' "$1" 2>/dev/null || true; } |
+        sed -n 's/^installed //p'
 }
 
 is_new_enough() { # QEMU's Debian versions carry the epoch 1

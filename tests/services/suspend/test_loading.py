@@ -14,7 +14,7 @@ from zugvogel.domain.host import CpuFacts, HostFacts
 from zugvogel.domain.memory import Manifest, MemoryFormat, StreamSum
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.domain.vm import VmDefinition
-from zugvogel.errors import ProcedureFailed, Refused
+from zugvogel.errors import ProcedureFailed, Refused, Unreachable
 from zugvogel.ports.hypervisor import MachineSpec
 from zugvogel.services.suspend.loading import MemoryLoading
 
@@ -182,6 +182,19 @@ async def test_a_file_that_cannot_be_read_ends_it_though_qemu_waits_on() -> None
     world.reader.error = "frame 3 is damaged"
     with pytest.raises(ProcedureFailed, match="frame 3 is damaged"):
         await world.load(Machine("active"))
+    assert world.reader.is_closed
+
+
+async def test_what_broke_the_stream_is_told_though_qemu_has_ended_of_it() -> None:
+    world, machine = World(), Machine()
+
+    async def gone() -> MigrationSample:
+        world.reader.error = "frame 3 is damaged"
+        raise Unreachable("QEMU did not answer")
+
+    machine.migration = gone  # type: ignore[method-assign]
+    with pytest.raises(ProcedureFailed, match="frame 3 is damaged"):
+        await world.load(machine)
     assert world.reader.is_closed
 
 

@@ -8,7 +8,7 @@ from zugvogel.core import cpu
 from zugvogel.domain.host import HostFacts
 from zugvogel.domain.memory import Manifest, MemoryFormat
 from zugvogel.domain.vm import VmDefinition
-from zugvogel.errors import ProcedureFailed, Refused
+from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec
 from zugvogel.ports.storage import MemoryReader
 from zugvogel.services.local_vms import LocalVms
@@ -129,7 +129,7 @@ class MemoryLoading:
         reader.end_at(manifest.size_bytes)
         try:
             await self._failpoint("target.loading")
-            await self._until_loaded(machine, manifest, progress, reader)
+            await self._until_qemu_has_all(machine, manifest, progress, reader)
             while not reader.is_over:
                 await self._clock.sleep(END_POLL_S)
             if reader.error or reader.sum.checksum != manifest.checksum:
@@ -139,6 +139,17 @@ class MemoryLoading:
                 )
         finally:
             reader.close()
+
+    async def _until_qemu_has_all(
+        self, machine: Machine, manifest: Manifest, progress: Progress, reader: MemoryReader
+    ) -> None:
+        """A QEMU whose stream breaks off ends at once: what broke it is the cause, not that it does not answer."""
+        try:
+            await self._until_loaded(machine, manifest, progress, reader)
+        except ZugvogelError as error:
+            if not reader.error:
+                raise
+            raise _unreadable(manifest, reader) from error
 
     async def _until_loaded(
         self, machine: Machine, manifest: Manifest, progress: Progress, reader: MemoryReader | None
@@ -153,7 +164,7 @@ class MemoryLoading:
             if sample.status == "failed":
                 raise ProcedureFailed(f"QEMU could not load it: {sample.error}", f"see: zv vm log {manifest.vm}")
             if reader is not None and reader.error:
-                raise ProcedureFailed(f"the saved memory of {manifest.vm} cannot be read: {reader.error}", "")
+                raise _unreadable(manifest, reader)
             now, before = self._clock.monotonic(), used
             if now - told_at < TELL_S:
                 await self._clock.sleep(POLL_S if reader is None else END_POLL_S)
@@ -177,6 +188,13 @@ class MemoryLoading:
     def _teach(self, addresses: dict[str, tuple[str, ...]]) -> None:
         for mac, known in addresses.items():
             self._vms.network.teach(mac, known)
+
+
+def _unreadable(manifest: Manifest, reader: MemoryReader) -> ProcedureFailed:
+    return ProcedureFailed(
+        f"the saved memory of {manifest.vm} cannot be read: {reader.error}",
+        f"if it stays so, throw it away and boot fresh: zv vm discard {manifest.vm}",
+    )
 
 
 def _version(text: str) -> tuple[int, int]:
