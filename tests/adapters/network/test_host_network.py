@@ -15,7 +15,7 @@ from zugvogel.adapters.network.taps import tap_name
 
 SET_UP = (
     "link add br0 type bridge",
-    "link add up0 type veth peer name sw0",
+    "link add up0 address 52:54:00:0a:00:01 type veth peer name sw0",  # as low as a real card's
     "link set up0 master br0 up",
     "link set sw0 up",
     "link set br0 up",
