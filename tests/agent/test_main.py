@@ -25,6 +25,7 @@ class World:
         self.registry = MemoryRegistry()
         self.tasks = TaskBoard("host1", self.registry, FastClock())
         self.events = EventLog("host1", self.registry, FastClock())
+        self.services = SimpleNamespace(tasks=self.tasks, events=self.events)
         self.etcd = SimpleNamespace(stop=self.stop_etcd)
         self.peers = SimpleNamespace(close=self.close_peers)
         self.server = SimpleNamespace(stop=self.stop_server)

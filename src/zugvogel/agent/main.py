@@ -16,12 +16,9 @@ from zugvogel.agent import logs
 from zugvogel.api.app import create_app
 from zugvogel.bootstrap.wiring import Places, Wiring
 from zugvogel.errors import ZugvogelError
-from zugvogel.services.ticking import run_every
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 10.0
-ADOPT_S = 15.0
 DRAIN_S = 3.0
 
 
@@ -70,12 +67,14 @@ async def _stop(wiring: Wiring, servers: Sequence[RunningServer], running: Seque
     switch over by itself and the vm would stand still until the agent is back. Those past it finish, which
     takes moments. What takes longer is cut, and recovered by the next agent as after a crash.
     """
-    await wiring.tasks.stop()
+    await wiring.services.tasks.stop()
     await asyncio.gather(*(server.stop() for server in servers), return_exceptions=True)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    await asyncio.gather(wiring.tasks.drain(DRAIN_S), wiring.events.drain(DRAIN_S), return_exceptions=True)
+    await asyncio.gather(
+        wiring.services.tasks.drain(DRAIN_S), wiring.services.events.drain(DRAIN_S), return_exceptions=True
+    )
     await wiring.etcd.stop()
     await wiring.peers.close()
 
@@ -87,9 +86,9 @@ async def _serve(wiring: Wiring, servers: list[RunningServer]) -> None:
     certificate, key, ca = str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate)
     tls = server_context(certificate, key, ca, is_mutual=True)
     servers.append(
-        await serve(rpc_app(wiring.world.handlers, wiring.etcd.membership.admit), address, ports.rpc, tls)
+        await serve(rpc_app(wiring.services.world.handlers, wiring.etcd.membership.admit), address, ports.rpc, tls)
     )
-    app = create_app(wiring.operations, pki.ca_certificate.read_text())
+    app = create_app(wiring.services.operations, pki.ca_certificate.read_text())
     tls = server_context(certificate, key, is_mutual=False)
     servers.append(await serve(app, address, ports.api, tls))
     wiring.udp.inner = await open_heartbeats(
@@ -97,36 +96,12 @@ async def _serve(wiring: Wiring, servers: list[RunningServer]) -> None:
         ports.heartbeat,
         wiring.state.heartbeat_key(),
         next_start_stamp(wiring.places.state / "heartbeat-start"),
-        wiring.heartbeats.receive,
+        wiring.services.heartbeats.receive,
     )
 
 
 def _loops(wiring: Wiring) -> list[Coroutine[Any, Any, None]]:
-    return [*wiring.services(), wiring.etcd.run(), _look_after_vms(wiring)]
-
-
-async def _look_after_vms(wiring: Wiring) -> None:
-    """Adopt first; then the rounds that look after incoming vms and leases. A vm whose datastore does not answer
-    is taken over when it does; the others do not wait for it."""
-
-    async def each_second() -> None:
-        await wiring.incoming.tick()
-        await wiring.resume_orders.tick()
-        await wiring.disk_stops.tick()
-
-    async def settle() -> None:
-        await wiring.adopt_late()
-        await wiring.adoption.settle_leases()
-        wiring.hypervisor.bound_logs()
-
-    async with asyncio.TaskGroup() as group:
-        adopting = [group.create_task(work) for work in await wiring.adopt()]
-        if adopting:
-            await asyncio.wait(adopting, timeout=ADOPT_S)
-        wiring.is_adopted = True
-        wiring.tasks.adopted()
-        group.create_task(run_every(wiring.clock, lambda: 1.0, each_second, "incoming vms"))
-        group.create_task(run_every(wiring.clock, lambda: SETTLE_S, settle, "leases"))
+    return [*wiring.services.loops(), wiring.etcd.run()]
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:

@@ -1,10 +1,8 @@
-"""An agent, put together: adapters into services, services into operations. No decisions here."""
+"""An agent, put together: adapters as the ports of a host's services. No decisions here."""
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,43 +21,9 @@ from zugvogel.adapters.qemu.hypervisor import QemuHypervisor
 from zugvogel.adapters.unix_user import qemu_user
 from zugvogel.bootstrap.failpoints import failpoint
 from zugvogel.bootstrap.registry import Etcd
-from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
-from zugvogel.domain.host import Host, HostReport, Verdict
-from zugvogel.domain.vm import VmDefinition
-from zugvogel.errors import NotFound, Refused, Unreachable
-from zugvogel.ports.hypervisor import Machine
-from zugvogel.ports.storage import MountedDatastore
-from zugvogel.services.adoption import Adoption
-from zugvogel.services.beats import BeatService
-from zugvogel.services.cluster_view import ClusterView
-from zugvogel.services.disk_stops import DiskStops
-from zugvogel.services.events import EventLog
-from zugvogel.services.heartbeats import HeartbeatService, Load
-from zugvogel.services.inventory import Inventory
-from zugvogel.services.local_vms import Guest, LocalVms
-from zugvogel.services.migration.incoming import IncomingMigrations
-from zugvogel.services.migration.records import MigrationRecords
-from zugvogel.services.migration.recovery import MigrationRecovery
-from zugvogel.services.migration.source import LiveMigrations
-from zugvogel.services.operations.whole import Moves, Operations
-from zugvogel.services.operations.world import World
-from zugvogel.services.reporting import Reporting
-from zugvogel.services.suspend.loading import ROLE as RESUMING
-from zugvogel.services.suspend.loading import MemoryLoading
-from zugvogel.services.suspend.orders import ResumeOrders
-from zugvogel.services.suspend.pacing import Pacing
-from zugvogel.services.suspend.quick import QuickMigrations
-from zugvogel.services.suspend.records import SuspendRecords
-from zugvogel.services.suspend.recovery import SuspendRecovery
-from zugvogel.services.suspend.resuming import Resumer
-from zugvogel.services.suspend.saving import Saver
-from zugvogel.services.suspend.writing import MemoryWriting
-from zugvogel.services.tasks import TaskBoard
-
-log = logging.getLogger(__name__)
-
-GIB = 1024**3
-OWN_REPORT_S = 10.0
+from zugvogel.bootstrap.services import HostPorts, HostServices
+from zugvogel.domain.host import Host
+from zugvogel.services.heartbeats import Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,43 +46,28 @@ def boot_id(run_dir: Path) -> str:
 
 
 class Wiring:
-    """Everything an agent has. `run_services` runs the loops until cancelled."""
+    """The adapters of an agent, and the services over them."""
 
     def __init__(self, places: Places) -> None:
         self.places = places
-        self.is_adopted = False
         self.state = HostState(places.config, places.state)
         self.config: AgentConfig = self.state.load_config()
         self.name = self.config.name
-        self.boot_id = boot_id(places.run)
-        self.clock = SystemClock()
-        self._mounted: dict[str, MountedDatastore] = {}
-        self._known_hosts = self.state.load_hosts()
-        self._wire_adapters()
-        self._wire_status()
-        self._wire_vms()
-        self._wire_operations()
-
-    # adapters --------------------------------------------------------------------------------------
-
-    def _wire_adapters(self) -> None:
-        pki = self.state.pki
-        user = qemu_user()
-        self.etcd = Etcd(self.state, self.config, self._known_hosts, self.places.log)
+        hosts = self.state.load_hosts()
+        pki, user = self.state.pki, qemu_user()
+        self.etcd = Etcd(self.state, self.config, hosts, places.log)
         self.network = LinuxHostNetwork()
         self.hypervisor = QemuHypervisor(
-            run_dir=self.places.run / "vms",
-            log_dir=self.places.log,
+            run_dir=places.run / "vms",
+            log_dir=places.log,
             user=user,
             network=HostTaps(),
             tls_directory=pki.qemu_directory,
         )
-        self.datastores = FileDatastores(self.name, user.uid, user.gid)
         pki.provide_qemu(user.uid, user.gid)
-        self._context = client_context(str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate))
-        self.peers = HttpPeers(self.name, self._context)
-        self.inventory = Inventory(self.etcd.registry, self.clock, self._known_hosts)
-        self.inventory.on_hosts = self._hosts_changed
+        context = client_context(str(pki.host_certificate), str(pki.host_key), str(pki.ca_certificate))
+        self.peers = HttpPeers(self.name, context)
+        self.udp = _LateSender()
         self.facts = ProcHostFacts(
             network=self.network,
             address=self.config.address,
@@ -127,248 +76,40 @@ class Wiring:
             accelerator=self.hypervisor.accelerator,
             agent_version=__version__,
         )
+        self.services = HostServices(
+            HostPorts(
+                name=self.name,
+                boot_id=boot_id(places.run),
+                clock=SystemClock(),
+                registry=self.etcd.registry,
+                hypervisor=self.hypervisor,
+                network=self.network,
+                datastores=FileDatastores(self.name, user.uid, user.gid),
+                peers=self.peers,
+                heartbeat_sender=self.udp,
+                facts=self.facts.facts,
+                load=self._load,
+                failpoint=failpoint,
+                hosts_known=hosts,
+                on_hosts=self._hosts_changed,
+                migration_address=self.config.migration_address or self.config.address,
+                ports=self.config.ports,
+            )
+        )
+        self.etcd.connect(self.services.world)
+        self.services.take_operations(self.etcd.membership, AgentConsoles(context))
 
     def _hosts_changed(self, hosts: list[Host]) -> None:
-        if hosts and hosts != self._known_hosts:
-            self._known_hosts = hosts
-            self.state.save_hosts(hosts)
-            self.etcd.use_hosts(hosts)
+        self.state.save_hosts(hosts)
+        self.etcd.use_hosts(hosts)
 
-    def mounted(self, name: str) -> MountedDatastore:
-        """The datastore `name` on this host; the same object while its record is the same."""
-        datastore = self.inventory.datastore(name)
-        known = self._mounted.get(name)
-        if known is None or known.datastore != datastore:
-            known = self._mounted[name] = self.datastores.open(datastore)
-        return known
-
-    def all_mounted(self) -> list[MountedDatastore]:
-        return [self.mounted(d.name) for d in self.inventory.datastores()]
-
-    def load(self) -> Load:
+    def _load(self) -> Load:
         load1, available = self.facts.load()
         return Load(load1, available)
-
-    # status ----------------------------------------------------------------------------------------
-
-    def _wire_status(self) -> None:
-        self.tasks = TaskBoard(self.name, self.etcd.registry, self.clock)
-        self.events = EventLog(self.name, self.etcd.registry, self.clock)
-        number = self.inventory.number
-
-        def interval_s() -> float:
-            return number("das.failuredetectioninterval") / 1000
-
-        def detection_ms() -> int:
-            return number("das.failuredetectiontime")
-
-        self.beats = BeatService(
-            self.name,
-            self.boot_id,
-            self.clock,
-            datastores=self.all_mounted,
-            interval_s=interval_s,
-            detection_time_ms=detection_ms,
-            hears=lambda: self.heartbeats.hears(),
-        )
-        self.reporting = Reporting(
-            self.name,
-            self.boot_id,
-            self.clock,
-            facts=self.facts.facts,
-            vms=lambda: self.vms.reports(),
-            datastores=self.all_mounted,
-            usable=self.beats.usable,
-            reserved=self._reserved,
-            is_ready=lambda: self.inventory.is_loaded.is_set() and self.is_adopted and self.beats.has_begun(),
-        )
-        self.udp = _LateSender()
-        self.heartbeats = HeartbeatService(
-            self.name,
-            self.boot_id,
-            self.clock,
-            hosts=self.inventory.hosts,
-            sender=self.udp,
-            peers=self.peers,
-            report=self.reporting.current,
-            load=self.load,
-            beat_counters=self.beats.counters,
-            interval_s=interval_s,
-        )
-        self.view = ClusterView(
-            self.name,
-            self.clock,
-            hosts=self.inventory.hosts,
-            heartbeats=self.heartbeats,
-            beats=self.beats,
-            peers=self.peers,
-            report=self.reporting.current,
-            load=self.load,
-            detection_time_ms=detection_ms,
-        )
-
-    async def verdict(self, host: str) -> Verdict:
-        return (await self.view.status(host)).verdict
-
-    # vms -------------------------------------------------------------------------------------------
-
-    def _wire_vms(self) -> None:
-        self.vms = LocalVms(
-            host=self.name,
-            boot_id=self.boot_id,
-            hypervisor=self.hypervisor,
-            network=self.network,
-            inventory=self.inventory,
-            mounted=self.mounted,
-            events=self.events,
-            clock=self.clock,
-        )
-        self.vms.reserve = self._refuse_without_room
-        self.vms.room_known = self._own_report
-        records = MigrationRecords(self.mounted)
-        self.incoming = IncomingMigrations(
-            vms=self.vms,
-            hypervisor=self.hypervisor,
-            clock=self.clock,
-            records=records,
-            address=self.config.migration_address or self.config.address,
-            first_port=self.config.ports.migration_first,
-            failpoint=failpoint,
-            tell_now=self.heartbeats.tick,
-        )
-        self.live = LiveMigrations(
-            vms=self.vms, peers=self.peers, clock=self.clock, records=records, failpoint=failpoint
-        )
-        self.recovery = MigrationRecovery(
-            vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
-        )
-        self._wire_suspends()
-        self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery)
-        self.disk_stops = DiskStops(self.vms, self.beats.usable)
-
-    def _wire_suspends(self) -> None:
-        records = SuspendRecords(self.mounted)
-        pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
-        writing = MemoryWriting(self.vms, self.facts.facts, pacing, failpoint)
-        self.saver = Saver(self.vms, records, writing, pacing, failpoint)
-        loading = MemoryLoading(self.vms, self.hypervisor, self.facts.facts, failpoint)
-        self.resumer = Resumer(self.vms, loading, failpoint, self.heartbeats.tick)
-        self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
-        self.resume_orders = ResumeOrders(
-            self.vms, loading, self.resumer, self.all_mounted, self.beats.is_silent, failpoint
-        )
-        self.suspend_recovery = SuspendRecovery(
-            self.vms, self.saver, self.resumer, self.quick, records, self.tasks
-        )
-
-    def _reserved(self) -> tuple[int, int]:
-        (memory, cpus), (more_memory, more_cpus) = self.incoming.reserved(), self.resume_orders.reserved()
-        return memory + more_memory, cpus + more_cpus
-
-    def _refuse_without_room(self, definition: VmDefinition) -> None:
-        report = self.reporting.current()
-        if report is None:
-            raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
-        need = definition.memory_bytes + MEMORY_OVERHEAD_BYTES
-        free = free_memory_bytes(report)
-        if need > free:
-            raise Refused(
-                f"{definition.name} needs {need / GIB:.2f} GiB of memory, {self.name} has "
-                f"{max(0, free) / GIB:.2f} left",
-                "choose another host or move a vm away from it",
-            )
-
-    async def _own_report(self) -> HostReport:
-        """Known at the latest some seconds after the start."""
-        deadline = self.clock.monotonic() + OWN_REPORT_S
-        while True:
-            report = self.reporting.current()
-            if report is not None:
-                return report
-            if self.clock.monotonic() > deadline:
-                raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
-            await self.clock.sleep(0.1)
-
-    # operations ------------------------------------------------------------------------------------
-
-    def _wire_operations(self) -> None:
-        self.world = World(
-            me=self.name,
-            registry=self.etcd.registry,
-            inventory=self.inventory,
-            tasks=self.tasks,
-            events=self.events,
-            peers=self.peers,
-            clock=self.clock,
-            vms=self.vms,
-            datastores=self.datastores,
-            mounted=self.mounted,
-            statuses=self.view.statuses,
-        )
-        self.etcd.connect(self.world)
-        moves = Moves(self.live, self.quick, self.saver, self.resumer)
-        self.operations = Operations(self.world, self.etcd.membership, moves, AgentConsoles(self._context))
-        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.etcd):
-            self.world.handlers.update(part.handlers())
 
     def start_learning(self) -> None:
         """Addresses of guests, from their ARP; needs the running loop."""
         self.network.start_learning()
-
-    async def adopt(self) -> list[Coroutine[Any, Any, None]]:
-        """Find the QEMU processes that outlived an earlier agent; those that wait for a vm's memory are sessions
-        again on return. Returns what is left to do, one for each vm: take it into care and go on with its move.
-        Needs the inventory (from the registry, or from a stale local read)."""
-        machines = await self.hypervisor.adopt()
-        for machine in machines:
-            if machine.tags.get("role") == "incoming":
-                await self.incoming.take_over(machine)
-        self.incoming.is_ready.set()
-        mine = [m for m in machines if m.tags.get("role") != "incoming"]
-        self.vms.expect([*(m.vm for m in mine), *self.hypervisor.left()])
-        await self.inventory.is_loaded.wait()
-        return [self.adoption.tidy(), *(self._take_over(m) for m in mine)]
-
-    async def adopt_late(self) -> None:
-        """QEMUs that did not answer when this agent started."""
-        if not self.hypervisor.left():
-            return
-        for machine in await self.hypervisor.adopt():
-            if machine.tags.get("role") == "incoming":
-                await self.incoming.take_over(machine)
-            else:
-                await self._take_over(machine)
-
-    async def _take_over(self, machine: Machine) -> None:
-        """One vm; a datastore that does not answer holds up only its own."""
-        try:
-            guest = await self._take_into_care(machine)
-        except NotFound as error:
-            log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
-            return
-        if guest is not None:
-            await self.suspend_recovery.look_at(guest)
-            await self.recovery.look_at(guest)
-        else:
-            await self.adoption.tidy_one(self.inventory.vm(machine.vm))
-
-    async def _take_into_care(self, machine: Machine) -> Guest | None:
-        if machine.tags.get("role") != RESUMING:
-            return await self.adoption.take_over(machine)
-        try:
-            return await self.suspend_recovery.take_over(machine)
-        finally:
-            self.vms.expected_no_more(machine.vm)
-
-    def services(self) -> list[Coroutine[Any, Any, None]]:
-        return [
-            self.inventory.run(),
-            self.beats.run(),
-            self.reporting.run(),
-            self.heartbeats.run(),
-            self.tasks.run(),
-            self.events.run(),
-        ]
 
 
 class _LateSender:

@@ -47,3 +47,5 @@ class Beat(Model):
     is_isolated: bool = False
     hears: tuple[HostName, ...] = ()
     detection_time_ms: int = 15000
+    judge_round: int = 0
+    """Rounds of judging this host has finished as the active primary of this datastore; 0: it is not."""

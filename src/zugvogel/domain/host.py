@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     ISOLATED = "isolated"
     STORAGE_LOST = "storage-lost"
     FAILED = "failed"
+    MAINTENANCE = "maintenance"
 
 
 class Ports(Model):
@@ -43,6 +44,10 @@ class Host(Model):
     ordinal: int
     joined_at: str
     ports: Ports = Ports()
+    is_in_maintenance: bool = False
+    """Vms move away and none is placed there; it still judges nothing and holds no primary's role."""
+    failure_domain: str = ""
+    """A label (rack, room): primaries are spread over them."""
 
 
 class CpuFacts(Model):
@@ -146,3 +151,4 @@ class HostStatus(Model):
     load1: float = 0.0
     memory_available_bytes: int = 0
     report: HostReport | None = None
+    is_active_primary: bool = False

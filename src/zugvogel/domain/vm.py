@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from zugvogel.domain.base import HostName, Mac, Model, Name, StrictModel
+from zugvogel.domain.ha import VmPolicy
 
 
 class VmState(StrEnum):
@@ -63,6 +64,7 @@ class VmDefinition(StrictModel):
     boot: Boot | None = None
     cloud_init: str = ""
     description: str = Field(default="", max_length=500)
+    ha: VmPolicy = VmPolicy()
 
 
 class VmRecord(Model):

@@ -151,8 +151,8 @@ class MemoryStore(Protocol):
 
 
 class Orders(Protocol):
-    """Orders between hosts through the datastore alone: ``.zugvogel/orders/<host>/<vm>`` and the answer beside it.
-    Whoever gives an order takes it back when it is done with."""
+    """Orders of one kind between hosts through the datastore alone: ``.zugvogel/orders/<host>/<vm>.<kind>`` and
+    the answer beside it. Whoever gives an order takes it back when it is done with."""
 
     async def give(self, host: str, vm: str, order: bytes) -> None: ...
 
@@ -195,7 +195,20 @@ class MountedDatastore(Protocol):
     @property
     def memory(self) -> MemoryStore: ...
     @property
-    def orders(self) -> Orders: ...
+    def orders(self) -> Orders:
+        """To load saved memory (`ResumeOrder`)."""
+
+    @property
+    def start_orders(self) -> Orders:
+        """Of the active primary: `StartOrder`."""
+
+    @property
+    def isolation_orders(self) -> Orders:
+        """Of the active primary to an isolated host: `IsolationOrder`."""
+
+    @property
+    def role_leases(self) -> LeaseStore:
+        """Leases in ``.zugvogel/roles``, the name of the role in place of the vm's."""
 
     async def report(self) -> DatastoreReport: ...
 

@@ -10,16 +10,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from zugvogel.domain.base import Model
 from zugvogel.domain.cluster import Cluster, Token
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host
 from zugvogel.domain.network import Network
-from zugvogel.domain.settings import SETTINGS
+from zugvogel.domain.settings import SETTINGS, refuse_unfit
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
-from zugvogel.errors import Conflict, InvalidInput, NotFound, Unreachable, ZugvogelError
+from zugvogel.errors import Conflict, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.registry import Change, Registry
 
@@ -52,6 +52,8 @@ class Inventory:
         self._clock = clock
         self._seed_hosts = seed_hosts
         self._values: dict[str, bytes] = {}
+        self._parsed: dict[str, tuple[bytes, Model]] = {}
+        self._settings: dict[str, tuple[bytes, int | str | bool]] = {}
         self._revisions: dict[str, int] = {}
         self._pending: dict[str, Observation] = {}
         self._wake = asyncio.Event()
@@ -61,11 +63,18 @@ class Inventory:
     # reading ---------------------------------------------------------------------------------
 
     def _all(self, prefix: str, kind: type[M]) -> list[M]:
-        return [kind.model_validate_json(v) for k, v in sorted(self._values.items()) if k.startswith(prefix)]
+        return [self._read(key, raw, kind) for key, raw in sorted(self._values.items()) if key.startswith(prefix)]
 
     def _one(self, key: str, kind: type[M]) -> M | None:
         raw = self._values.get(key)
-        return None if raw is None else kind.model_validate_json(raw)
+        return None if raw is None else self._read(key, raw, kind)
+
+    def _read(self, key: str, raw: bytes, kind: type[M]) -> M:
+        """Each value is parsed once: these are asked for several times a second."""
+        known = self._parsed.get(key)
+        if known is None or known[0] is not raw:
+            known = self._parsed[key] = (raw, kind.model_validate_json(raw))
+        return cast(M, known[1])
 
     def cluster(self) -> Cluster:
         found = self._one("cluster", Cluster)
@@ -120,8 +129,12 @@ class Inventory:
         if name not in SETTINGS:
             raise NotFound(f"there is no setting {name}", "see: zv settings list")
         raw = self._values.get(f"settings/{name}")
-        value: int | str | bool = SETTINGS[name].default if raw is None else json.loads(raw)
-        return value
+        if raw is None:
+            return SETTINGS[name].default
+        known = self._settings.get(name)
+        if known is None or known[0] is not raw:
+            known = self._settings[name] = (raw, json.loads(raw))
+        return known[1]
 
     def number(self, name: str) -> int:
         """A setting that is a whole number."""
@@ -151,12 +164,7 @@ class Inventory:
         known = SETTINGS.get(name)
         if known is None:
             raise NotFound(f"there is no setting {name}", "see: zv settings list")
-        if type(value) is not type(known.default):
-            raise InvalidInput(f"{name} wants a {type(known.default).__name__}, not {value!r}")
-        if not isinstance(value, bool) and isinstance(value, int):
-            low, high = known.minimum, known.maximum
-            if (low is not None and value < low) or (high is not None and value > high):
-                raise InvalidInput(f"{name} must lie between {low} and {high} {known.unit}, not {value}")
+        refuse_unfit(known, value)
         raw = json.dumps(value).encode()
         self._keep(f"settings/{name}", raw, await self._registry.put(f"settings/{name}", raw))
 

@@ -1,4 +1,4 @@
-"""Orders between hosts as files: ``.zugvogel/orders/<host>/<vm>.order`` and ``<vm>.answer``, sealed."""
+"""Orders between hosts as files: ``.zugvogel/orders/<host>/<vm>.<kind>`` and its answer beside it, sealed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,38 @@ from zugvogel.adapters.datastore.sealed import seal, unseal
 
 
 class FileOrders:
-    """`check` as for the leases."""
+    """`check` as for the leases. `order`, `answer`: the ends of the two files' names."""
 
-    def __init__(self, root: Path, host: str, deadlines: Deadlines, check: Callable[[], None]) -> None:
-        self._folder, self._host, self._deadlines, self._check = (
-            layout.own(root) / "orders",
-            host,
-            deadlines,
-            check,
-        )
+    def __init__(
+        self,
+        root: Path,
+        host: str,
+        deadlines: Deadlines,
+        check: Callable[[], None],
+        *,
+        order: str = "order",
+        answer: str = "answer",
+    ) -> None:
+        self._folder = layout.own(root) / "orders"
+        self._host = host
+        self._deadlines = deadlines
+        self._check = check
+        self._order, self._answer = order, answer
 
     def _path(self, host: str, vm: str, kind: str) -> Path:
         return self._folder / layout.checked_host(host) / f"{layout.checked_name(vm)}.{kind}"
 
     async def give(self, host: str, vm: str, order: bytes) -> None:
-        await self._deadlines.run("giving an order", lambda: self._write(self._path(host, vm, "order"), order))
+        await self._deadlines.run("giving an order", lambda: self._write(self._path(host, vm, self._order), order))
 
     async def answer(self, host: str, vm: str, answer: bytes) -> None:
-        await self._deadlines.run("answering", lambda: self._write(self._path(host, vm, "answer"), answer))
+        await self._deadlines.run("answering", lambda: self._write(self._path(host, vm, self._answer), answer))
 
     async def withdraw(self, host: str, vm: str) -> None:
-        await self._remove(host, vm, "answer")
+        await self._remove(host, vm, self._answer)
 
     async def take_back(self, host: str, vm: str) -> None:
-        await self._remove(host, vm, "order", "answer")
+        await self._remove(host, vm, self._order, self._answer)
 
     async def _remove(self, host: str, vm: str, *kinds: str) -> None:
         paths = [self._path(host, vm, kind) for kind in kinds]
@@ -58,8 +66,8 @@ class FileOrders:
             with contextlib.suppress(FileNotFoundError):
                 names = layout.names_in(folder)
                 for name in names:
-                    if name.endswith(".order") and (body := _read(folder / name)) is not None:
-                        found[name.removesuffix(".order")] = body
+                    if name.endswith(f".{self._order}") and (body := _read(folder / name)) is not None:
+                        found[name.removesuffix(f".{self._order}")] = body
                 if any(name.startswith(layout.TEMPORARY) for name in names):
                     layout.prune_temporaries(folder, self._host)
             return found
@@ -67,7 +75,7 @@ class FileOrders:
         return await self._deadlines.run("looking for orders", look)
 
     async def answer_of(self, host: str, vm: str) -> bytes | None:
-        path = self._path(host, vm, "answer")
+        path = self._path(host, vm, self._answer)
 
         def look() -> bytes | None:
             self._check()

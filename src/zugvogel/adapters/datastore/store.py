@@ -23,8 +23,7 @@ _OWNER = "disk-owner"
 
 
 class FileMountedDatastore:
-    """`ports.storage.MountedDatastore`, and `role_leases`: the leases in ``.zugvogel/roles`` (name of the
-    role in place of the vm's)."""
+    """`ports.storage.MountedDatastore`."""
 
     def __init__(self, datastore: Datastore, host: str, uid: int, gid: int, deadline_s: float) -> None:
         self._datastore = datastore
@@ -38,7 +37,13 @@ class FileMountedDatastore:
         self._leases = FileLeases(root, host, lease_deadlines, self._check)
         self._memory = FileMemory(root, host, uid, gid, self._deadlines, self._check)
         self._orders = FileOrders(root, host, lease_deadlines, self._check)
-        self.role_leases = FileLeases(layout.own(root) / "roles", host, lease_deadlines, self._check)
+        self._start_orders = FileOrders(
+            root, host, lease_deadlines, self._check, order="start", answer="start-answer"
+        )
+        self._isolation_orders = FileOrders(
+            root, host, lease_deadlines, self._check, order="isolation", answer="isolation-answer"
+        )
+        self._role_leases = FileLeases(layout.own(root) / "roles", host, lease_deadlines, self._check)
 
     @property
     def datastore(self) -> Datastore:
@@ -63,6 +68,18 @@ class FileMountedDatastore:
     @property
     def orders(self) -> FileOrders:
         return self._orders
+
+    @property
+    def start_orders(self) -> FileOrders:
+        return self._start_orders
+
+    @property
+    def isolation_orders(self) -> FileOrders:
+        return self._isolation_orders
+
+    @property
+    def role_leases(self) -> FileLeases:
+        return self._role_leases
 
     async def report(self) -> DatastoreReport:
         """Never raises: what is wrong stands in `why`."""

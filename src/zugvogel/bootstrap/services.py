@@ -1,0 +1,360 @@
+"""The services of a host, put together over its ports. No decisions here.
+
+The agent gives it adapters, the simulator a simulated world: what runs above the ports is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
+from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Verdict
+from zugvogel.domain.vm import VmDefinition
+from zugvogel.errors import NotFound, Refused, Unreachable
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.hypervisor import Hypervisor, Machine
+from zugvogel.ports.network import HostNetwork
+from zugvogel.ports.peers import HeartbeatSender, Peers
+from zugvogel.ports.registry import Registry
+from zugvogel.ports.storage import Datastores, MountedDatastore
+from zugvogel.services.adoption import Adoption
+from zugvogel.services.beats import BeatService
+from zugvogel.services.cluster_view import ClusterView
+from zugvogel.services.disk_stops import DiskStops
+from zugvogel.services.events import EventLog
+from zugvogel.services.heartbeats import HeartbeatService, Load
+from zugvogel.services.inventory import Inventory
+from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.membership import Membership
+from zugvogel.services.migration.incoming import IncomingMigrations
+from zugvogel.services.migration.records import MigrationRecords
+from zugvogel.services.migration.recovery import MigrationRecovery
+from zugvogel.services.migration.source import LiveMigrations
+from zugvogel.services.operations.consoles import Consoles
+from zugvogel.services.operations.whole import Moves, Operations
+from zugvogel.services.operations.world import World
+from zugvogel.services.reporting import Reporting
+from zugvogel.services.suspend.loading import ROLE as RESUMING
+from zugvogel.services.suspend.loading import MemoryLoading
+from zugvogel.services.suspend.orders import ResumeOrders
+from zugvogel.services.suspend.pacing import Pacing
+from zugvogel.services.suspend.quick import QuickMigrations
+from zugvogel.services.suspend.records import SuspendRecords
+from zugvogel.services.suspend.recovery import SuspendRecovery
+from zugvogel.services.suspend.resuming import Resumer
+from zugvogel.services.suspend.saving import Saver
+from zugvogel.services.suspend.writing import MemoryWriting
+from zugvogel.services.tasks import TaskBoard
+from zugvogel.services.ticking import run_every
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+OWN_REPORT_S = 10.0
+SETTLE_S = 10.0
+ADOPT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostPorts:
+    """What a host's services need of the world. `hosts_known`: from an earlier run, used until the registry has
+    answered. `on_hosts`: told when the list of hosts changes."""
+
+    name: str
+    boot_id: str
+    clock: Clock
+    registry: Registry
+    hypervisor: Hypervisor
+    network: HostNetwork
+    datastores: Datastores
+    peers: Peers
+    heartbeat_sender: HeartbeatSender
+    facts: Callable[[], Awaitable[HostFacts]]
+    load: Callable[[], Load]
+    failpoint: Callable[[str], Awaitable[None]]
+    hosts_known: list[Host]
+    on_hosts: Callable[[list[Host]], None]
+    migration_address: str
+    ports: Ports
+
+
+class HostServices:
+    """Everything a host has above its ports. `loops` run until cancelled; `take_operations` completes it."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        self.ports = ports
+        self.name, self.boot_id, self.clock = ports.name, ports.boot_id, ports.clock
+        self.hypervisor, self.network, self.peers = ports.hypervisor, ports.network, ports.peers
+        self.is_adopted = False
+        self._mounted: dict[str, MountedDatastore] = {}
+        self._known_hosts = list(ports.hosts_known)
+        self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
+        self.inventory.on_hosts = self._hosts_changed
+        self._wire_status()
+        self._wire_vms()
+        self._wire_world()
+        self.operations: Operations
+
+    def _hosts_changed(self, hosts: list[Host]) -> None:
+        if hosts and hosts != self._known_hosts:
+            self._known_hosts = hosts
+            self.ports.on_hosts(hosts)
+
+    def mounted(self, name: str) -> MountedDatastore:
+        """The datastore `name` on this host; the same object while its record is the same."""
+        datastore = self.inventory.datastore(name)
+        known = self._mounted.get(name)
+        if known is None or known.datastore != datastore:
+            known = self._mounted[name] = self.ports.datastores.open(datastore)
+        return known
+
+    def all_mounted(self) -> list[MountedDatastore]:
+        return [self.mounted(d.name) for d in self.inventory.datastores()]
+
+    # status ----------------------------------------------------------------------------------------
+
+    def _wire_status(self) -> None:
+        self.tasks = TaskBoard(self.name, self.ports.registry, self.clock)
+        self.events = EventLog(self.name, self.ports.registry, self.clock)
+        number = self.inventory.number
+
+        def interval_s() -> float:
+            return number("das.failuredetectioninterval") / 1000
+
+        def detection_ms() -> int:
+            return number("das.failuredetectiontime")
+
+        self.beats = BeatService(
+            self.name,
+            self.boot_id,
+            self.clock,
+            datastores=self.all_mounted,
+            interval_s=interval_s,
+            detection_time_ms=detection_ms,
+            hears=lambda: self.heartbeats.hears(),
+        )
+        self.reporting = Reporting(
+            self.name,
+            self.boot_id,
+            self.clock,
+            facts=self.ports.facts,
+            vms=lambda: self.vms.reports(),
+            datastores=self.all_mounted,
+            usable=self.beats.usable,
+            reserved=self._reserved,
+            is_ready=lambda: self.inventory.is_loaded.is_set() and self.is_adopted and self.beats.has_begun(),
+        )
+        self.heartbeats = HeartbeatService(
+            self.name,
+            self.boot_id,
+            self.clock,
+            hosts=self.inventory.hosts,
+            sender=self.ports.heartbeat_sender,
+            peers=self.peers,
+            report=self.reporting.current,
+            load=self.ports.load,
+            beat_counters=self.beats.counters,
+            interval_s=interval_s,
+        )
+        self.view = ClusterView(
+            self.name,
+            self.clock,
+            hosts=self.inventory.hosts,
+            heartbeats=self.heartbeats,
+            beats=self.beats,
+            peers=self.peers,
+            report=self.reporting.current,
+            load=self.ports.load,
+            detection_time_ms=detection_ms,
+        )
+
+    async def verdict(self, host: str) -> Verdict:
+        return (await self.view.status(host)).verdict
+
+    # vms -------------------------------------------------------------------------------------------
+
+    def _wire_vms(self) -> None:
+        self.vms = LocalVms(
+            host=self.name,
+            boot_id=self.boot_id,
+            hypervisor=self.hypervisor,
+            network=self.network,
+            inventory=self.inventory,
+            mounted=self.mounted,
+            events=self.events,
+            clock=self.clock,
+        )
+        self.vms.reserve = self._refuse_without_room
+        self.vms.room_known = self._own_report
+        records = MigrationRecords(self.mounted)
+        self.incoming = IncomingMigrations(
+            vms=self.vms,
+            hypervisor=self.hypervisor,
+            clock=self.clock,
+            records=records,
+            address=self.ports.migration_address,
+            first_port=self.ports.ports.migration_first,
+            failpoint=self.ports.failpoint,
+            tell_now=self.heartbeats.tick,
+        )
+        self.live = LiveMigrations(
+            vms=self.vms, peers=self.peers, clock=self.clock, records=records, failpoint=self.ports.failpoint
+        )
+        self.recovery = MigrationRecovery(
+            vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
+        )
+        self._wire_suspends()
+        self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery)
+        self.disk_stops = DiskStops(self.vms, self.beats.usable)
+
+    def _wire_suspends(self) -> None:
+        records = SuspendRecords(self.mounted)
+        pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
+        writing = MemoryWriting(self.vms, self.ports.facts, pacing, self.ports.failpoint)
+        self.saver = Saver(self.vms, records, writing, pacing, self.ports.failpoint)
+        loading = MemoryLoading(self.vms, self.hypervisor, self.ports.facts, self.ports.failpoint)
+        self.resumer = Resumer(self.vms, loading, self.ports.failpoint, self.heartbeats.tick)
+        self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
+        self.resume_orders = ResumeOrders(
+            self.vms, loading, self.resumer, self.all_mounted, self.beats.is_silent, self.ports.failpoint
+        )
+        self.suspend_recovery = SuspendRecovery(
+            self.vms, self.saver, self.resumer, self.quick, records, self.tasks
+        )
+
+    def _reserved(self) -> tuple[int, int]:
+        (memory, cpus), (more_memory, more_cpus) = self.incoming.reserved(), self.resume_orders.reserved()
+        return memory + more_memory, cpus + more_cpus
+
+    def _refuse_without_room(self, definition: VmDefinition) -> None:
+        report = self.reporting.current()
+        if report is None:
+            raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
+        need = definition.memory_bytes + MEMORY_OVERHEAD_BYTES
+        free = free_memory_bytes(report)
+        if need > free:
+            raise Refused(
+                f"{definition.name} needs {need / GIB:.2f} GiB of memory, {self.name} has "
+                f"{max(0, free) / GIB:.2f} left",
+                "choose another host or move a vm away from it",
+            )
+
+    async def _own_report(self) -> HostReport:
+        """Known at the latest some seconds after the start."""
+        deadline = self.clock.monotonic() + OWN_REPORT_S
+        while True:
+            report = self.reporting.current()
+            if report is not None:
+                return report
+            if self.clock.monotonic() > deadline:
+                raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
+            await self.clock.sleep(0.1)
+
+    # operations ------------------------------------------------------------------------------------
+
+    def _wire_world(self) -> None:
+        self.world = World(
+            me=self.name,
+            registry=self.ports.registry,
+            inventory=self.inventory,
+            tasks=self.tasks,
+            events=self.events,
+            peers=self.peers,
+            clock=self.clock,
+            vms=self.vms,
+            datastores=self.ports.datastores,
+            mounted=self.mounted,
+            statuses=self.view.statuses,
+        )
+        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders):
+            self.world.handlers.update(part.handlers())
+
+    def take_operations(self, membership: Membership, consoles: Consoles) -> None:
+        moves = Moves(self.live, self.quick, self.saver, self.resumer)
+        self.operations = Operations(self.world, membership, moves, consoles)
+        self.world.handlers.update(membership.handlers())
+
+    # running ---------------------------------------------------------------------------------------
+
+    async def adopt(self) -> list[Coroutine[Any, Any, None]]:
+        """Find the QEMU processes that outlived an earlier agent; those that wait for a vm's memory are sessions
+        again on return. Returns what is left to do, one for each vm: take it into care and go on with its move.
+        Needs the inventory (from the registry, or from a stale local read)."""
+        machines = await self.hypervisor.adopt()
+        for machine in machines:
+            if machine.tags.get("role") == "incoming":
+                await self.incoming.take_over(machine)
+        self.incoming.is_ready.set()
+        mine = [m for m in machines if m.tags.get("role") != "incoming"]
+        self.vms.expect([*(m.vm for m in mine), *self.hypervisor.left()])
+        await self.inventory.is_loaded.wait()
+        return [self.adoption.tidy(), *(self._take_over(m) for m in mine)]
+
+    async def adopt_late(self) -> None:
+        """QEMUs that did not answer when this agent started."""
+        if not self.hypervisor.left():
+            return
+        for machine in await self.hypervisor.adopt():
+            if machine.tags.get("role") == "incoming":
+                await self.incoming.take_over(machine)
+            else:
+                await self._take_over(machine)
+
+    async def _take_over(self, machine: Machine) -> None:
+        """One vm; a datastore that does not answer holds up only its own."""
+        try:
+            guest = await self._take_into_care(machine)
+        except NotFound as error:
+            log.error("%s: its QEMU runs here but the cluster does not know it: %s", machine.vm, error)
+            return
+        if guest is not None:
+            await self.suspend_recovery.look_at(guest)
+            await self.recovery.look_at(guest)
+        else:
+            await self.adoption.tidy_one(self.inventory.vm(machine.vm))
+
+    async def _take_into_care(self, machine: Machine) -> Guest | None:
+        if machine.tags.get("role") != RESUMING:
+            return await self.adoption.take_over(machine)
+        try:
+            return await self.suspend_recovery.take_over(machine)
+        finally:
+            self.vms.expected_no_more(machine.vm)
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self.inventory.run(),
+            self.beats.run(),
+            self.reporting.run(),
+            self.heartbeats.run(),
+            self.tasks.run(),
+            self.events.run(),
+            self._look_after_vms(),
+        ]
+
+    async def _look_after_vms(self) -> None:
+        """Adopt first; then the rounds that look after incoming vms and leases. A vm whose datastore does not
+        answer is taken over when it does; the others do not wait for it."""
+
+        async def each_second() -> None:
+            await self.incoming.tick()
+            await self.resume_orders.tick()
+            await self.disk_stops.tick()
+
+        async def settle() -> None:
+            await self.adopt_late()
+            await self.adoption.settle_leases()
+            self.hypervisor.bound_logs()
+
+        async with asyncio.TaskGroup() as group:
+            adopting = [group.create_task(work) for work in await self.adopt()]
+            if adopting:
+                await asyncio.wait(adopting, timeout=ADOPT_S)
+            self.is_adopted = True
+            self.tasks.adopted()
+            group.create_task(run_every(self.clock, lambda: 1.0, each_second, "incoming vms"))
+            group.create_task(run_every(self.clock, lambda: SETTLE_S, settle, "leases"))

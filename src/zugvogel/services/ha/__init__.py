@@ -1,0 +1,1 @@
+"""High availability: who judges, what is frozen, what is started again where."""
