@@ -8,7 +8,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup check test demo bench bench-quick clean lock format
+.PHONY: help setup check test cuts demo bench bench-quick clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -24,7 +24,11 @@ check: setup ## lint, format, types, import contracts, no machine's paths or add
 	$(PYTHON) scripts/check_tree.py
 
 test: check ## check, then the whole suite: real QEMU, real etcd, the lab
-	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 $(PYTEST_ARGS)
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 -m "not exhaustive" $(PYTEST_ARGS)
+
+cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every third cut
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 \
+		tests/e2e/test_cuts.py tests/e2e/test_quick_cuts.py $(PYTEST_ARGS)
 
 demo: setup ## a cluster in the lab, a VM that moves under a running ping
 	$(AS_ROOT) .venv/bin/zv demo

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.sampling import sampled
 
 pytestmark = pytest.mark.lab
 
@@ -50,7 +51,7 @@ def _hold_at(cluster: Cluster, step: str, move: tuple[str, str]) -> tuple[str, s
     return cluster.hold_at(step, move, lambda: cluster.migrate(VM, move[1]))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 0))
 def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     _, held = _hold_at(cluster, step, move)
     cluster.kill_qemu(VM, move[0])
@@ -61,7 +62,7 @@ def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) 
         assert cluster.assert_runs_once(VM) == move[1]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 1))
 def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     _, held = _hold_at(cluster, step, move)
     cluster.kill_qemu(VM, move[1])
@@ -74,7 +75,7 @@ def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) 
         assert cluster.assert_runs_once(VM) == move[0]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 2))
 def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     _, held = _hold_at(cluster, step, move)
     cluster.kill_agent(move[0])
@@ -82,7 +83,7 @@ def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], step: str)
     cluster.assert_runs_once(VM)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 3))
 def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     _, held = _hold_at(cluster, step, move)
     cluster.kill_agent(move[1])
@@ -90,7 +91,7 @@ def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], step: str)
     cluster.assert_runs_once(VM)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 4))
 def test_link_cut(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     """The target's link is cut for a while and heals; whoever runs the vm by then runs it alone."""
     _, held = _hold_at(cluster, step, move)
@@ -119,7 +120,7 @@ def test_the_targets_memory_fills_up_meanwhile(cluster: Cluster, move: tuple[str
         cluster.wait("the target to be itself", lambda: cluster.host(target)["memory_total_bytes"] != 96 << 20)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", sampled(STEPS, 5))
 def test_source_agent_and_qemu_killed(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     """Nobody saw how the source ended: the target runs on only if it was given the word before."""
     source, target = move
@@ -133,7 +134,7 @@ def test_source_agent_and_qemu_killed(cluster: Cluster, move: tuple[str, str], s
         cluster.assert_dead_once(VM)
 
 
-@pytest.mark.parametrize("step", BEFORE_SWITCHOVER)
+@pytest.mark.parametrize("step", sampled(BEFORE_SWITCHOVER, 6))
 def test_cancel(cluster: Cluster, move: tuple[str, str], step: str) -> None:
     task, held = _hold_at(cluster, step, move)
     pid = cluster.qemus(VM)[move[0]]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.sampling import sampled
 
 pytestmark = pytest.mark.lab
 
@@ -29,11 +30,12 @@ TARGET_STEPS = (
 STEPS = (*SOURCE_STEPS, *TARGET_STEPS)
 
 
-def cuts(*steps: str, streamed: Iterable[str] | None = None) -> pytest.MarkDecorator:
-    """At these steps, stop-first and streamed; `streamed`: the steps of that where the others are the same."""
+def cuts(kind: int, *steps: str, streamed: Iterable[str] | None = None) -> pytest.MarkDecorator:
+    """At these steps, stop-first and streamed; `streamed`: the steps of that where the others are the same.
+    `kind`: as for `sampled`."""
     ways = [("stop-first", step) for step in steps if step != "source.streaming"]
     ways += [("streamed", step) for step in (steps if streamed is None else streamed)]
-    return pytest.mark.parametrize(("how", "step"), [pytest.param(*way, id=" ".join(way)) for way in ways])
+    return pytest.mark.parametrize(("how", "step"), sampled(ways, kind))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def _assert_kept(cluster: Cluster) -> str:
     return cluster.assert_runs_once(VM)
 
 
-@cuts(*STEPS)
+@cuts(0, *STEPS)
 def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     _, held = _hold_at(cluster, how, step, move)
     cluster.kill_agent(move[0])
@@ -86,7 +88,7 @@ def test_source_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, 
         assert host == move[1]
 
 
-@cuts(*STEPS)
+@cuts(1, *STEPS)
 def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     _, held = _hold_at(cluster, how, step, move)
     cluster.kill_agent(move[1])
@@ -94,7 +96,7 @@ def test_target_agent_killed(cluster: Cluster, move: tuple[str, str], how: str, 
     _assert_kept(cluster)
 
 
-@cuts(*SOURCE_STEPS, streamed=("source.streaming", "source.stopped", "source.saved"))
+@cuts(2, *SOURCE_STEPS, streamed=("source.streaming", "source.stopped", "source.saved"))
 def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     """Dead until its memory is written; from then on it is not needed any more."""
     _, held = _hold_at(cluster, how, step, move)
@@ -106,7 +108,7 @@ def test_source_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, s
         assert _assert_kept(cluster) == move[1]
 
 
-@cuts(*TARGET_STEPS[1:6], streamed=("target.ready", "target.before-claim", "target.loading"))
+@cuts(3, *TARGET_STEPS[1:6], streamed=("target.ready", "target.before-claim", "target.loading"))
 def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     """Up to the claim that says running its memory stays saved."""
     _, held = _hold_at(cluster, how, step, move)
@@ -116,6 +118,7 @@ def test_target_qemu_killed(cluster: Cluster, move: tuple[str, str], how: str, s
 
 
 @cuts(
+    5,
     *("source.saved", "source.suspended", "target.claimed", "target.loaded"),
     streamed=("source.streaming", "source.suspended", "target.loading"),
 )
@@ -128,6 +131,7 @@ def test_both_agents_killed(cluster: Cluster, move: tuple[str, str], how: str, s
 
 
 @cuts(
+    6,
     *("source.before-stop", "source.saved", "source.suspended", "target.loading"),
     streamed=("source.before-stop", "source.streaming", "source.suspended"),
 )
@@ -144,6 +148,7 @@ def test_link_cut(cluster: Cluster, move: tuple[str, str], how: str, step: str) 
 
 
 @cuts(
+    7,
     *("source.before-stop", "source.stopped", "source.saving", "source.sealed"),
     streamed=("source.streaming", "source.stopped", "source.sealed"),
 )
@@ -157,7 +162,7 @@ def test_cancel(cluster: Cluster, move: tuple[str, str], how: str, step: str) ->
     assert cluster.qemus(VM)[move[0]] == pid
 
 
-@cuts("source.stopped", "target.claimed", streamed=("source.streaming", "source.stopped"))
+@cuts(4, "source.stopped", "target.claimed", streamed=("source.streaming", "source.stopped"))
 def test_the_datastore_hangs_for_a_while(cluster: Cluster, move: tuple[str, str], how: str, step: str) -> None:
     _hang(cluster, how, step, move, move[0] if step.startswith("source") else move[1])
 
