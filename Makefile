@@ -8,10 +8,10 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup check test cuts demo bench bench-quick clean lock format
+.PHONY: help setup check test cuts demo bench bench-quick bench-ha clean lock format
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: ## system packages, .venv and the lab guest (again: a check that takes a second)
 	@scripts/setup
@@ -38,6 +38,9 @@ bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in b
 
 bench-quick: setup ## quick migration against the disk and libvirt
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.quick_migration $(BENCH_ARGS)
+
+bench-ha: setup ## restart after a power cut against detection time and plain boot; cost of idle agents
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.failover $(BENCH_ARGS)
 
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi

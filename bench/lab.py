@@ -24,15 +24,15 @@ MOVE_S = 150.0
 
 
 @contextmanager
-def lab() -> Iterator[Layout]:
-    """A lab of three live hosts, unshaped; below $ZUGVOGEL_LAB_ROOT where it is set."""
+def lab(hosts: int = HOSTS) -> Iterator[Layout]:
+    """A lab of that many live hosts, unshaped; below $ZUGVOGEL_LAB_ROOT where it is set."""
     os.environ.setdefault(ROOT_VARIABLE, DEFAULT_ROOT)
     with tempfile.TemporaryDirectory(prefix="zugvogel-bench.") as configuration:
         for name in ("ZUGVOGEL_CONFIG", "XDG_CONFIG_HOME"):
             os.environ[name] = configuration
         try:
             subprocess.run([*ZV, "lab", "down"], check=False, timeout=120)  # of a bench that was cut short
-            subprocess.run([*ZV, "lab", "up", "--hosts", str(HOSTS)], check=True, timeout=300)
+            subprocess.run([*ZV, "lab", "up", "--hosts", str(hosts)], check=True, timeout=300)
             yield Layout.from_environment()
         except subprocess.SubprocessError as error:
             raise ProcedureFailed(f"the bench's lab does not come up: {error}") from error

@@ -194,6 +194,17 @@ class Cluster:
                     found[host] = pid
         return found
 
+    def running(self, vm: str) -> list[str]:
+        """Hosts where a QEMU of `vm` is there and not frozen (stopped by SIGSTOP)."""
+        return [host for host, pid in self.qemus(vm).items() if _state(pid) not in {"T", "t", "Z", "X", ""}]
+
+    def power_on_all(self) -> None:
+        """Returns when every host is live."""
+        for host in self.hosts:
+            self.zv("lab", "power", host, "on")
+        self.zv("lab", "heal")
+        self.all_live()
+
     def agent_pid(self, host: str) -> int:
         for pid in self.processes(host):
             if "agent run" in " ".join(_command_line(pid)):
@@ -353,10 +364,17 @@ class Cluster:
             assert reserved == 0, (host, reserved)
 
 
+def _state(pid: int) -> str:
+    """As in /proc; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
 def _command_line(pid: int) -> list[str]:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return []
-    return [] if state == "Z" else [part.decode(errors="replace") for part in raw.split(b"\0")]
+    return [] if _state(pid) in {"Z", ""} else [part.decode(errors="replace") for part in raw.split(b"\0")]
