@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 .PHONY: help setup check test cuts demo bench bench-quick bench-ha clean lock format
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: ## system packages, .venv and the lab guest (again: a check that takes a second)
 	@scripts/setup
