@@ -15,6 +15,7 @@
     │   └── DeadlineExceeded   no answer in time; the same holds
     ├── StorageError           the datastore answered with an error (full, read-only, gone); HTTP 507
     └── ProcedureFailed        long work ended without its goal; the text says what state it left; HTTP 500
+        └── ImageLocked        another process holds the lock of a vm's disk; nothing of the vm ran
 
 ``Unreachable`` is the one that must never be read as "it did not happen".
 """
@@ -97,6 +98,10 @@ class StorageError(ZugvogelError):
 class ProcedureFailed(ZugvogelError):
     code = "procedure-failed"
     http_status = 500
+
+
+class ImageLocked(ProcedureFailed):
+    code = "image-locked"
 
 
 def _tree(cls: type[ZugvogelError]) -> dict[str, type[ZugvogelError]]:

@@ -161,3 +161,27 @@ def test_a_dead_host_that_has_no_part_in_a_vm_changes_nothing(judged: Lease | No
 def test_the_living_side_of_a_migration_settles_it(host: str, other: str) -> None:
     with pytest.raises(Refused, match=f"{other} may run it"):
         confirmed(WITH_HEIR, host, frozenset(host))
+
+
+def test_a_thawed_holder_links_the_next_epoch_with_the_migration_it_was_in() -> None:
+    goes_on = lease_rules.go_on(lease(), "web", A, why="")
+    assert (goes_on.epoch, goes_on.holder, goes_on.heir, goes_on.migration_id) == (8, A, None, "")
+    named = lease_rules.go_on(WITH_HEIR, "web", A, why="")
+    assert (named.epoch, named.holder, named.heir, named.migration_id) == (8, A, "b", "m")
+    claimed = lease_rules.take_over_by_heir(named, "web", B, "m", why="")
+    assert (claimed.epoch, claimed.holder) == (9, B)
+
+
+@pytest.mark.parametrize(
+    ("judged", "me"),
+    [(None, A), (RELEASED, A), (lease(LeaseState.SUSPENDED, None), A), (lease(), B), (lease(), A_REBOOTED)],
+)
+def test_nobody_else_goes_on_after_a_freeze(judged: Lease | None, me: Holder) -> None:
+    with pytest.raises(Refused):
+        lease_rules.go_on(judged, "web", me, why="")
+
+
+def test_of_a_thawed_holder_and_a_failover_one_wins() -> None:
+    failed_over = lease_rules.release_confirmed_dead(lease(), "web", "a", {"a"}, why="")
+    assert failed_over is not None
+    assert failed_over.epoch == lease_rules.go_on(lease(), "web", A, why="").epoch

@@ -32,6 +32,13 @@ def test_counting_starts_anew_after_the_observer_was_blind() -> None:
     assert Stillness(("b", 9), 0.0, 10.0).observe(("b", 9), 14.0, GAP).still_s == 0
 
 
+def test_a_new_mark_is_as_young_as_the_end_of_the_observation_and_an_old_one_as_its_start() -> None:
+    seen = Stillness(("b", 1), 0.0, 0.0).observe(("b", 2), 1.0, GAP, 2.5)
+    assert (seen.since, seen.seen_at) == (2.5, 2.5)
+    assert seen.observe(("b", 2), 4.0, GAP, 5.0).still_s == 1.5
+    assert observe(None, ("b", 1), 1.0, GAP, 2.0) == Stillness(("b", 1), 2.0, 2.0)
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.integers(0, 3), st.booleans()), max_size=60))
 def test_stillness_never_exceeds_the_time_since_the_last_move_or_gap(
     steps: list[tuple[float, int, bool]],

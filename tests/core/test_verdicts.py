@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zugvogel.core.verdicts import BeatEvidence, HostEvidence, judge
+from zugvogel.core.verdicts import (
+    APART,
+    BeatEvidence,
+    HostEvidence,
+    Judgement,
+    in_maintenance,
+    judge,
+)
 from zugvogel.domain.host import Verdict
 
 T = 15.0
@@ -45,6 +52,12 @@ def test_a_host_that_another_host_hears_is_not_failed() -> None:
 def test_a_host_never_heard_is_not_called_live() -> None:
     assert judge(HostEvidence(0.1, False, T, ())).verdict is Verdict.PARTITIONED
     assert judge(HostEvidence(1.0, False, T, (BeatEvidence("a", 0.0),))).verdict is Verdict.PARTITIONED
+
+
+def test_maintenance_is_shown_only_of_hosts_of_which_nothing_worse_is_known() -> None:
+    for verdict in Verdict:
+        shown = in_maintenance(Judgement(verdict, "why"))
+        assert shown == Judgement(Verdict.MAINTENANCE if verdict is Verdict.LIVE else verdict, "why")
 
 
 beats = st.builds(

@@ -4,7 +4,7 @@ Every function returns `epoch = judged + 1` (1 where there was no lease), so the
 decides between all who judged the same lease. Nothing here grants anything: only a claim that was linked does.
 
 A lease with an heir has two hosts that may run the vm; only the rules named for it (`drop_heir`,
-`take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`, `release_confirmed_dead`) go on
+`go_on`, `take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`, `release_confirmed_dead`) go on
 from there.
 """
 
@@ -22,9 +22,21 @@ def holds(lease: Lease | None, me: Holder) -> bool:
     return lease is not None and lease.state is LeaseState.RUNNING and lease.holder == me
 
 
-def start(lease: Lease | None, vm: str, me: Holder, *, has_qemu: bool, why: str, at: str = "") -> Lease:
+def start(
+    lease: Lease | None,
+    vm: str,
+    me: Holder,
+    *,
+    has_qemu: bool,
+    judged_epoch: int | None = None,
+    why: str,
+    at: str = "",
+) -> Lease:
     """The claim that starts `vm` here: from no lease, a released one, or one of this host's own (also of an
-    earlier boot) that has no QEMU. `has_qemu`: a QEMU process of the vm exists on this host."""
+    earlier boot) that has no QEMU. `has_qemu`: a QEMU process of the vm exists on this host. `judged_epoch`: an
+    order was judged from it, and is good for nothing else."""
+    if judged_epoch is not None:
+        refuse_gone_on(lease, vm, judged_epoch)
     if has_qemu:
         raise Refused(f"{vm} still has a QEMU process on {me.host}", f"see `zv vm show {vm}`")
     if lease is None:
@@ -43,6 +55,16 @@ def start(lease: Lease | None, vm: str, me: Holder, *, has_qemu: bool, why: str,
     return _next(lease, LeaseState.RUNNING, me, why, at)
 
 
+def refuse_gone_on(lease: Lease | None, vm: str, judged_epoch: int) -> None:
+    """Refused unless the lease is the one that an order was judged from."""
+    epoch = lease.epoch if lease is not None else 0
+    if epoch != judged_epoch:
+        raise Refused(
+            f"the lease of {vm} is at epoch {epoch}, the order was for epoch {judged_epoch}",
+            "it was started or stopped meanwhile; nothing is to be done",
+        )
+
+
 def release(
     lease: Lease | None,
     vm: str,
@@ -50,16 +72,18 @@ def release(
     *,
     is_heir_excluded: bool = False,
     is_failure: bool = False,
+    is_own_failure: bool = False,
     why: str,
     at: str = "",
 ) -> Lease:
     """The claim that gives the vm free, by its holder (any boot of it) after its QEMU has ended.
     `is_heir_excluded`: the heir is proven never to run it (it refused the word, or died before).
-    `is_failure`: nobody asked for the end."""
+    `is_failure`: nobody asked for the end; `is_own_failure`: this host saw it end by itself."""
     held = _held_by_host(lease, vm, me.host)
     if not is_heir_excluded:
         _refuse_heir(held)
-    return _next(held, LeaseState.RELEASED, None, why, at).model_copy(update={"is_failure": is_failure})
+    update = {"is_failure": is_failure, "is_own_failure": is_failure and is_own_failure}
+    return _next(held, LeaseState.RELEASED, None, why, at).model_copy(update=update)
 
 
 def name_heir(
@@ -120,13 +144,23 @@ def release_confirmed_dead(
     return _next(lease, LeaseState.RELEASED, None, why, at).model_copy(update={"is_failure": True})
 
 
-def suspend(lease: Lease | None, vm: str, me: Holder, memory_id: str, *, why: str, at: str = "") -> Lease:
+def suspend(
+    lease: Lease | None,
+    vm: str,
+    me: Holder,
+    memory_id: str,
+    *,
+    is_to_resume: bool = False,
+    why: str,
+    at: str = "",
+) -> Lease:
     """The holder gives the vm up with its memory saved, complete and durable. From here on it never goes on by
-    itself: whoever resumes it links the next epoch."""
+    itself: whoever resumes it links the next epoch. `is_to_resume`: it is to go on elsewhere at once."""
     held = _held_by_boot(lease, vm, me)
     _refuse_heir(held)
     claim = _next(held, LeaseState.SUSPENDED, None, why, at)
-    return claim.model_copy(update={"memory_id": memory_id, "migration_id": memory_id})
+    update = {"memory_id": memory_id, "migration_id": memory_id, "is_to_resume": is_to_resume}
+    return claim.model_copy(update=update)
 
 
 def keep_running(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str = "") -> Lease:
@@ -135,6 +169,15 @@ def keep_running(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str 
     held = _held_by_boot(lease, vm, me)
     _refuse_heir(held)
     return _next(held, LeaseState.RUNNING, me, why, at)
+
+
+def go_on(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str = "") -> Lease:
+    """The holder goes on after its vm was frozen, because others may have been about to take it over: of this link
+    and theirs on the same epoch one wins. A migration that is under way stays: same heir, same id; its heir claims
+    from the new epoch as it would have from the old one."""
+    held = _held_by_boot(lease, vm, me)
+    claim = _next(held, LeaseState.RUNNING, me, why, at)
+    return claim.model_copy(update={"heir": held.heir, "migration_id": held.migration_id if held.heir else ""})
 
 
 def begin_resume(
@@ -177,7 +220,8 @@ def discard(lease: Lease | None, vm: str, *, why: str, at: str = "") -> Lease:
 
 
 def _with_memory(claim: Lease, before: Lease) -> Lease:
-    return claim.model_copy(update={"memory_id": before.memory_id, "migration_id": before.memory_id})
+    kept = {"memory_id": before.memory_id, "migration_id": before.memory_id, "is_to_resume": before.is_to_resume}
+    return claim.model_copy(update=kept)
 
 
 def _resuming_here(lease: Lease | None, vm: str, me: Holder, memory_id: str) -> Lease:

@@ -19,7 +19,7 @@ live -> failed, without a flicker of partitioned or storage-lost when one of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zugvogel.domain.host import Verdict
 
@@ -27,13 +27,15 @@ FROZEN_AFTER = 0.6
 """Part of T without a finished beat after which a host's guard freezes its vms."""
 APART = 0.2
 """Part of T by which one silence must exceed the other to count as a loss of its own."""
+LATE_AFTER = 0.25
+"""Part of T after which a beat still under way makes its datastore unusable for the host."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeatEvidence:
+class BeatEvidence(NamedTuple):
     """One datastore, as the judge reads it. `still_s` None: a beat of this host was never seen there.
-    `is_readable`: the judge's own beats and reads succeed there now. `is_same_place` False: the host told
-    of a later beat by heartbeat than the judge can read, so the two look at different file systems."""
+    `is_readable`: the judge's own beats and reads succeed there now, and it has read this one lately.
+    `is_same_place` False: the host told of a later beat by heartbeat than the judge can read, so the two look at
+    different file systems."""
 
     datastore: str
     still_s: float | None
@@ -42,11 +44,11 @@ class BeatEvidence:
     is_isolated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HostEvidence:
+class HostEvidence(NamedTuple):
     """All about one host, in seconds on the judge's clock. `silence_s` counts from the last heartbeat heard
-    here or from the start of the observer, whichever came later. `detection_time_s` is the greater of the
-    judge's T and the one in the host's beat. `heard_by`: other hosts that tell they hear it now."""
+    here or from the start of the observer, whichever came later. `detection_time_s` is the greatest of the
+    judge's T and those in the host's beats: a T that was lowered counts for a host once that host lives by it.
+    `heard_by`: other hosts that tell they hear it now."""
 
     silence_s: float
     was_heard: bool
@@ -55,10 +57,14 @@ class HostEvidence:
     heard_by: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     verdict: Verdict
     why: str
+
+
+def in_maintenance(judgement: Judgement) -> Judgement:
+    """Of a host that is: shown only while nothing worse is known of it."""
+    return judgement._replace(verdict=Verdict.MAINTENANCE) if judgement.verdict is Verdict.LIVE else judgement
 
 
 def judge(evidence: HostEvidence) -> Judgement:

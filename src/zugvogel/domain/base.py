@@ -42,6 +42,15 @@ Name = Annotated[
 ]
 """Name of a vm, datastore or network: lower case letters, digits and ``. _ -`` inside, at most 63
 characters, never starting or ending with a sign. Safe as a file name and as an argument."""
+NameOrNone = Annotated[
+    str,
+    _shaped(
+        r"([a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?",
+        "a name has lower case letters, digits and . _ - inside, at most 63 characters; empty: none",
+    ),
+]
+FenceAgent = Annotated[str, _shaped(r"fence_[a-z0-9_]{1,40}", "a fence agent's name looks like fence_ipmilan")]
+"""A program of the distribution's fence-agents. Safe as a file name."""
 Mac = Annotated[str, _shaped(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", _MAC_SAYS)]
 MacOrNone = Annotated[str, _shaped(r"(([0-9a-f]{2}:){5}[0-9a-f]{2})?", _MAC_SAYS)]
 """Empty: none is asked for."""

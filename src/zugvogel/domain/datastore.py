@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from zugvogel.domain.base import HostName, Model, Name
+from zugvogel.domain.ha import Proof
 
 
 class Sharing(StrEnum):
@@ -27,7 +28,8 @@ class FileSystem(Model):
 
 class Datastore(Model):
     """As the registry keeps it. `id` is written into ``.zugvogel/id`` on the datastore itself, so that a
-    host that mounted something else at the same path is found out."""
+    host that mounted something else at the same path is found out. `proof`: what must have happened before a
+    failed host's vms are started elsewhere; None: what its kind of file system needs (`core.death_proof`)."""
 
     name: Name
     id: str
@@ -35,6 +37,7 @@ class Datastore(Model):
     kind: str
     is_shared: bool
     added_at: str = ""
+    proof: Proof | None = None
 
 
 class Beat(Model):

@@ -28,9 +28,13 @@ class GuardOrders(Model):
 
 
 class GuardReport(Model):
-    """`ticked_at`: CLOCK_BOOTTIME of the guard's last round. `frozen`: vm -> since when it keeps it stopped."""
+    """`ticked_at`: CLOCK_BOOTTIME of the guard's last round. `frozen`: vm -> since when it keeps it stopped.
+    `has_watchdog`: it feeds one that resets the host in time. `is_realtime`, `is_memory_locked`: granted by the
+    kernel. `trouble`: what it cannot do, in a sentence."""
 
     ticked_at: float
     frozen: dict[str, float] = {}
     has_watchdog: bool = False
     is_realtime: bool = False
+    is_memory_locked: bool = False
+    trouble: str = ""

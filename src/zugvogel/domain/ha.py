@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
-
-from zugvogel.domain.base import HostName, Model, Name, StrictModel
+from zugvogel.domain.base import HostName, Model, Name, NameOrNone, StrictModel
 
 
 class RestartPriority(StrEnum):
@@ -44,7 +42,7 @@ class VmPolicy(StrictModel):
 
     restart_priority: RestartPriority = RestartPriority.MEDIUM
     isolation_response: Literal["default", "leave", "shutdown", "poweroff", "suspend"] = "default"
-    anti_affinity: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$")
+    anti_affinity: NameOrNone = ""
     preferred_hosts: tuple[HostName, ...] = ()
     monitoring: Monitoring = Monitoring.CRASH
 
@@ -101,12 +99,16 @@ class Proof(StrEnum):
 
 
 class RestartRecord(Model):
-    """``restart.json`` in the vm's folder: what outlives an active primary. `failed_epoch`: the epoch whose run
-    ended; another one begins the count anew. `attempts`: orders that spawned a QEMU or may have."""
+    """``restart.json`` in the vm's folder: what outlives an active primary. `failed_epoch`: the epoch the last
+    order was judged from; the run it began, if any, is `failed_epoch + 1`. `attempts`: orders since the vm failed
+    that spawned a QEMU or may have. `is_verified`: that run was seen; the next failure begins the count anew.
+    `own_failures`: restarts, lately, of a vm that failed by itself while its host lived."""
 
     vm: Name
     failed_epoch: int
     attempts: int = 0
+    is_verified: bool = False
+    own_failures: int = 0
     why: str = ""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from zugvogel.domain.base import HostName, Mac, Model, Name
+from pydantic import ConfigDict, Field
+
+from zugvogel.domain.base import FenceAgent, HostName, Mac, Model, Name
 from zugvogel.domain.vm import VmState
 
 
@@ -35,6 +37,17 @@ class Ports(Model):
     migration_first: int = 7450
 
 
+class FenceConfig(Model):
+    """The device that can cut a host's power: a fence agent of the distribution (``fence_ipmilan``) and what it is
+    given. `secrets` (passwords) are given to it in the same way; they are never shown, logged or put on a command
+    line."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    agent: FenceAgent
+    parameters: dict[str, str] = {}
+    secrets: dict[str, str] = Field(default={}, repr=False)
+
+
 class Host(Model):
     """A member of the cluster as the registry keeps it. `ordinal` counts additions from 1."""
 
@@ -48,6 +61,7 @@ class Host(Model):
     """Vms move away and none is placed there; it still judges nothing and holds no primary's role."""
     failure_domain: str = ""
     """A label (rack, room): primaries are spread over them."""
+    fence: FenceConfig | None = None
 
 
 class CpuFacts(Model):
@@ -96,6 +110,8 @@ class VmReport(Model):
     addresses: tuple[str, ...] = ()
     is_migrating: bool = False
     cpu_model: str = ""
+    uuid: str = ""
+    """Of the vm: one that was deleted a moment ago and made anew under its name is another."""
     why: str = ""
     """Why it is in a state other than running."""
 

@@ -30,7 +30,10 @@ class Lease(Model):
     claim `epoch + 1` once it has been given the word. `migration_id` names that migration, also in the
     claim by which the heir became the holder. `memory_id` names the saved memory of a vm that is suspended
     (nobody holds it) or being resumed (`holder` loads it; no vCPU runs before it links `running`, so anybody
-    may take the loading over by linking the next epoch). `is_failure`: released because its QEMU ended unasked.
+    may take the loading over by linking the next epoch). `is_to_resume`: its memory was saved to go on at once
+    elsewhere (quick migration, isolation response), not because a user suspended it; kept while it is resumed.
+    `is_failure`: released because its QEMU ended unasked, or for it to be started elsewhere; `is_own_failure`: it
+    ended by itself, under an agent that saw it.
     `why` tells people the cause of this claim. `written_at` is for people only; no decision reads it.
     """
 
@@ -42,5 +45,7 @@ class Lease(Model):
     migration_id: str = ""
     memory_id: str = ""
     is_failure: bool = False
+    is_own_failure: bool = False
+    is_to_resume: bool = False
     why: str = ""
     written_at: str = ""

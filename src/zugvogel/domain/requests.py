@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from zugvogel.domain.base import HostName, MacOrNone, Name, StrictModel
+from zugvogel.domain.base import FenceAgent, HostName, MacOrNone, Name, NameOrNone, StrictModel
 from zugvogel.domain.cluster import Access
+from zugvogel.domain.ha import Monitoring, RestartPriority, VmPolicy
 from zugvogel.domain.host import Ports
 from zugvogel.domain.memory import SaveOptions
 from zugvogel.domain.migration import MigrationOptions
@@ -38,10 +39,21 @@ class CreateVm(StrictModel):
     cpu_model: str = ""
     mac: MacOrNone = ""
     description: str = Field(default="", max_length=500)
+    ha: VmPolicy = VmPolicy()
+
+
+class ChangePolicy(StrictModel):
+    """None: unchanged. `anti_affinity` "": in no group. `preferred_hosts` (): none."""
+
+    restart_priority: RestartPriority | None = None
+    isolation_response: Literal["default", "leave", "shutdown", "poweroff", "suspend"] | None = None
+    anti_affinity: NameOrNone | None = None
+    preferred_hosts: tuple[HostName, ...] | None = None
+    monitoring: Monitoring | None = None
 
 
 class ChangeVm(StrictModel):
-    """None: unchanged. Memory, cpus and cpu_model of a running vm change at its next start."""
+    """None: unchanged. Memory, cpus and cpu_model of a running vm change at its next start, `ha` at once."""
 
     memory_bytes: int | None = Field(default=None, ge=16 * 1024**2)
     cpus: int | None = Field(default=None, ge=1, le=512)
@@ -50,12 +62,14 @@ class ChangeVm(StrictModel):
     description: str | None = Field(default=None, max_length=500)
     add_disks: tuple[NewDisk, ...] = ()
     add_networks: tuple[Name, ...] = ()
+    ha: ChangePolicy | None = None
 
 
 class StartVm(StrictModel):
-    """`host` None: placement chooses."""
+    """`host` None: placement chooses. `is_forced`: also when the room kept for failures of hosts is used up."""
 
     host: HostName | None = None
+    is_forced: bool = False
 
 
 class StopVm(StrictModel):
@@ -106,6 +120,27 @@ class AddNetwork(StrictModel):
     hosts: tuple[HostName, ...] = ()
 
 
+class Maintenance(StrictModel):
+    """`is_quick_fallback`: a vm whose live migration is refused or fails is moved by quick migration. `is_return`:
+    when maintenance ends, vms that were moved away come back."""
+
+    is_on: bool
+    is_quick_fallback: bool = False
+    is_return: bool = False
+
+
+class ChangeHost(StrictModel):
+    """None: unchanged. `failure_domain` "": none is known."""
+
+    failure_domain: NameOrNone | None = None
+
+
+class ReformRegistry(StrictModel):
+    """`host`: whose data the registry is formed from."""
+
+    host: HostName
+
+
 class NewToken(StrictModel):
     access: Access
     description: str = ""
@@ -120,6 +155,15 @@ class JoinRequest(StrictModel):
     csr_pem: str
     qemu_csr_pem: str
     ports: Ports = Ports()
+
+
+class SetFence(StrictModel):
+    """As `FenceConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    agent: FenceAgent
+    parameters: dict[str, str] = Field(default={}, max_length=50)
+    secrets: dict[str, str] = Field(default={}, max_length=10, repr=False)
 
 
 class CaKeys(StrictModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -22,16 +23,26 @@ class Setting:
     is_address: bool = False
 
 
+ENABLED = "das.enabled"
+INTERVAL = "das.failuredetectioninterval"
+DETECTION_TIME = "das.failuredetectiontime"
+SIGNS = 15
+"""Signs of life that a host must be able to give within the detection time: the parts of it that are judged apart
+(0.2, 0.6) must hold several, or one late write would freeze its vms."""
+
+Value = int | str | bool
+
 ISOLATION_ADDRESSES = tuple(f"das.isolationaddress{n}" for n in range(1, 11))
 
 SETTINGS: dict[str, Setting] = {
     s.name: s
     for s in (
-        Setting("das.enabled", False, "",
+        Setting(ENABLED, False, "",
                 "restart vms of failed hosts and run isolation responses (zv ha enable, zv ha disable)"),
-        Setting("das.failuredetectioninterval", 1000, "ms",
-                "how often agents send heartbeats and write beats (H1)", 200, 10_000),
-        Setting("das.failuredetectiontime", 15000, "ms",
+        Setting(INTERVAL, 1000, "ms",
+                "how often agents send heartbeats and write beats (H1); never rarer than a fifteenth of "
+                "das.failuredetectiontime, whatever it is set to", 200, 10_000),
+        Setting(DETECTION_TIME, 15000, "ms",
                 "silence of heartbeat and beat after which a host counts as failed (H5); the times after which a "
                 "host calls itself isolated (12/15) and freezes its vms (0.6) follow it", 3000, 120_000),
         *(
@@ -58,6 +69,13 @@ SETTINGS: dict[str, Setting] = {
         Setting("das.vmmonitoring.maxfailures", 3, "restarts",
                 "how often a vm that fails by itself is restarted within das.vmmonitoring.window", 1, 100),
         Setting("das.vmmonitoring.window", 3600, "s", "see das.vmmonitoring.maxfailures", 60, 86_400),
+        Setting("das.vmmonitoring.failureinterval", 30, "s",
+                "how long a guest's agent that has answered before may be silent, where the vm's monitoring is "
+                "guest",
+                10, 3600),
+        Setting("das.vmmonitoring.iostatsinterval", 120, "s",
+                "how long a silent guest must also have used no disk and sent nothing before it counts as dead; "
+                "0: that is not looked at", 0, 3600),
         Setting("das.rolepolicy", "static", "",
                 "static: a failed primary stays a primary (P5); adaptive: one that stays failed for "
                 "das.rolepolicy.replaceafter is replaced by a secondary (P7)", choices=("static", "adaptive")),
@@ -80,23 +98,67 @@ SETTINGS: dict[str, Setting] = {
 }  # fmt: skip
 
 
-def refuse_unfit(setting: Setting, value: int | str | bool) -> None:
-    """Raises InvalidInput with what is allowed."""
+def longest_interval_ms(detection_time_ms: int) -> int:
+    return detection_time_ms // SIGNS
+
+
+def in_effect(name: str, value: Value, current: Callable[[str], Value]) -> Value:
+    """What a setting that is set to `value` comes to beside the others."""
+    if name == INTERVAL:
+        return min(int(value), longest_interval_ms(int(current(DETECTION_TIME))))
+    return value
+
+
+def refuse_unfit(setting: Setting, value: Value, current: Callable[[str], Value]) -> None:
+    """Raises InvalidInput with what is allowed. `current`: the values of the other settings now."""
     if type(value) is not type(setting.default):
-        raise InvalidInput(f"{setting.name} wants a {type(setting.default).__name__}, not {value!r}")
+        raise InvalidInput(f"{setting.name} takes {allowed(setting)}, not {value!r}", f"e.g. {example(setting)}")
     if isinstance(value, bool):
         return
     if isinstance(value, int):
-        low, high = setting.minimum, setting.maximum
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise InvalidInput(f"{setting.name} must lie between {low} and {high} {setting.unit}, not {value}")
-        return
-    if setting.choices and value not in setting.choices:
-        raise InvalidInput(f"{setting.name} is one of {', '.join(setting.choices)}, not {value!r}")
-    if setting.is_address and value:
-        try:
-            ip_address(value)
-        except ValueError:
-            raise InvalidInput(
-                f"{value!r} is no IP address", f"e.g. zv settings set {setting.name} 192.0.2.1"
-            ) from None
+        _refuse_number(setting, value, current)
+    elif setting.choices and value not in setting.choices:
+        raise InvalidInput(f"{setting.name} takes {allowed(setting)}, not {value!r}", f"e.g. {example(setting)}")
+    elif setting.is_address and value:
+        _refuse_address(setting, value)
+
+
+def _refuse_number(setting: Setting, value: int, current: Callable[[str], Value]) -> None:
+    low, high = setting.minimum, setting.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise InvalidInput(f"{setting.name} takes {allowed(setting)}, not {value}", f"e.g. {example(setting)}")
+    if setting.name == INTERVAL and value > (most := longest_interval_ms(int(current(DETECTION_TIME)))):
+        raise InvalidInput(
+            f"{INTERVAL} can be at most a fifteenth of {DETECTION_TIME} ({current(DETECTION_TIME)} ms): {most} ms, "
+            f"not {value}",
+            f"choose at most {most}, or raise {DETECTION_TIME} first",
+        )
+
+
+def _refuse_address(setting: Setting, value: str) -> None:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise InvalidInput(
+            f"{setting.name} takes {allowed(setting)}, not {value!r}", f"e.g. {example(setting)}"
+        ) from None
+
+
+def allowed(setting: Setting) -> str:
+    """What may be set, for people: "200 to 10000 ms"."""
+    if isinstance(setting.default, bool):
+        return "on or off"
+    if isinstance(setting.default, int):
+        return f"{setting.minimum} to {setting.maximum} {setting.unit}".rstrip()
+    if setting.choices:
+        return ", ".join(setting.choices[:-1]) + f" or {setting.choices[-1]}"
+    return "an IP address, or nothing" if setting.is_address else "a text"
+
+
+def example(setting: Setting) -> str:
+    value: object = setting.default
+    if isinstance(value, bool):
+        value = "on"
+    elif setting.is_address:
+        value = "192.0.2.1"
+    return f"zv settings set {setting.name} {value}"

@@ -75,3 +75,13 @@ class Event(Model):
     message: str
     evidence: dict[str, Any] = {}
     task: str = ""
+
+    def its_vm(self) -> str:
+        """The vm it tells of; empty: it tells of something else."""
+        return self.subject if self.kind.startswith("vm.") else ""
+
+    def is_wanted(self, *, subject: str = "", vm: str = "", host: str = "", kind: str = "") -> bool:
+        """Empty: any. `host`: it saw or did it, or is what it tells of. `kind`: as a whole, or its noun alone."""
+        is_host = host in ("", self.host) or (self.kind.startswith("host.") and self.subject == host)
+        is_kind = kind in ("", self.kind) or self.kind.startswith(f"{kind}.")
+        return subject in ("", self.subject) and vm in ("", self.its_vm()) and is_host and is_kind

@@ -6,25 +6,30 @@ same: the implementation forwards to the host that must do the work. All raise `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.datastore import Datastore
-from zugvogel.domain.host import DatastoreReport, Host, HostStatus
+from zugvogel.domain.ha import Explanation, FailoverPlan, HaStatus
+from zugvogel.domain.host import DatastoreReport, FenceConfig, Host, HostStatus, Role
 from zugvogel.domain.migration import MigrationPlan
 from zugvogel.domain.network import Network
 from zugvogel.domain.requests import (
     AddDatastore,
     AddNetwork,
+    ChangeHost,
     ChangeVm,
     CreateVm,
     JoinAnswer,
     JoinRequest,
+    Maintenance,
     MigrateVm,
     NewToken,
     RegisterVm,
     ResumeVm,
+    SetFence,
     StartVm,
     StopVm,
     SuspendVm,
@@ -85,6 +90,26 @@ class Backend(Protocol):
     async def remove_host(self, name: str) -> None:
         """Refused while the host is live or holds vm leases."""
 
+    async def change_host(self, name: str, request: ChangeHost) -> HostStatus: ...
+    async def maintain_host(self, name: str, request: Maintenance) -> Task:
+        """Into maintenance: it hands a primary's role over, and its vms move away. Report: MaintenanceReport. The task
+        fails when a vm stays, and the host stays in maintenance; called off, it takes vms again."""
+
+    async def reconfigure_roles(self) -> dict[str, Role]:
+        """At random; the changes. etcd's members follow, one after the other."""
+
+    async def reform_registry(self, host: str) -> None:
+        """The registry is to be formed anew from what `host` has, although others may have had newer data. Refused
+        unless a majority of its members is judged failed."""
+
+    async def fence_config(self, name: str) -> FenceConfig | None:
+        """With its secrets, which whoever shows it masks."""
+
+    async def set_fence(self, name: str, request: SetFence) -> FenceConfig: ...
+    async def remove_fence(self, name: str) -> None: ...
+    async def test_fence(self, name: str) -> Task:
+        """Nothing is switched. Report: ``{"host": name, "works": bool, "by": {primary: what it found}}``."""
+
     async def confirm_dead(self, name: str) -> Task:
         """Somebody vouches that the host runs nothing any more: its vms are released. Refused unless it is judged
         failed. Report: ``{"released": [vm], "left": {vm: why}}``."""
@@ -102,6 +127,17 @@ class Backend(Protocol):
 
     async def settings(self) -> list[SettingValue]: ...
     async def set_setting(self, name: str, value: int | str | bool) -> SettingValue: ...
+
+    async def ha_status(self) -> HaStatus: ...
+    async def enable_ha(self) -> HaStatus:
+        """Refused without a datastore. The status tells which protections are missing."""
+
+    async def disable_ha(self) -> HaStatus: ...
+    async def ha_plan(self, hosts: Sequence[str]) -> FailoverPlan:
+        """Who would restart where if all of `hosts` failed now; nothing is touched."""
+
+    async def explain(self, subject: str, kind: Literal["host", "vm"] | None = None) -> Explanation:
+        """Why a host or a vm is judged as it is. `kind` None: a host where there is one of that name."""
 
     async def datastores(self) -> list[DatastoreStatus]: ...
     async def add_datastore(self, request: AddDatastore) -> Task:
@@ -144,8 +180,11 @@ class Backend(Protocol):
         """Waits up to `wait_s` for a version above `since`, then answers what there is."""
 
     async def cancel_task(self, task_id: str) -> Task: ...
-    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
-        """Oldest first; with `after` those newer than that id, else the newest `limit`."""
+    async def events(
+        self, *, after: str = "", limit: int = 200, subject: str = "", vm: str = "", host: str = "", kind: str = ""
+    ) -> list[Event]:
+        """Oldest first; with `after` those newer than that id, else the newest `limit`. The others choose, as
+        `Event.is_wanted`."""
 
     async def health(self) -> dict[str, Any]:
         """This agent's own state; needs no token."""

@@ -13,5 +13,12 @@ class Guard(Protocol):
     def tell(self, orders: GuardOrders) -> None:
         """Never blocks on a datastore, never raises."""
 
+    def told(self) -> GuardOrders | None:
+        """What it was told last, perhaps by an earlier agent of this boot. None: nothing yet."""
+
     def report(self) -> GuardReport | None:
-        """Its last round. None: no guard runs."""
+        """Its last round; `ticked_at` says how long ago that was. None: none ran since the boot."""
+
+    def ensure_running(self) -> None:
+        """Start it where none runs, replace one that hangs. Returns at once, never raises: its next report tells
+        whether it ticks."""

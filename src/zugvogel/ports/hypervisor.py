@@ -77,9 +77,26 @@ class Machine(Protocol):
     @property
     def pid(self) -> int: ...
     @property
+    def start_ticks(self) -> int:
+        """When the process started, in clock ticks since boot: with `pid` it names the process for ever."""
+
+    @property
     def tags(self) -> dict[str, Any]: ...
     @property
     def is_alive(self) -> bool: ...
+    @property
+    def is_frozen(self) -> bool:
+        """The process is stopped (SIGSTOP), by the guard, this agent or an earlier one. QMP raises `Unreachable`
+        meanwhile; `kill` works."""
+
+    def freeze(self) -> None:
+        """SIGSTOP: no vCPU runs from here on. I/O that the kernel has already taken still goes to the disk.
+        Nothing when the process is gone."""
+
+    async def thaw(self) -> None:
+        """SIGCONT. Only after this host has linked the next epoch of the vm's lease. Returns when QMP answers;
+        raises `Unreachable` when it does not in time, and then the process runs."""
+
     @property
     def serial_socket(self) -> Path: ...
     @property
@@ -105,6 +122,13 @@ class Machine(Protocol):
     async def set_guest_clock(self) -> None:
         """Have the guest's agent set its clock to this host's. Raises DeadlineExceeded when no agent answers
         (there may be none), ProcedureFailed when it refuses."""
+
+    async def ping_guest(self, timeout_s: float) -> bool:
+        """True: the guest's agent answers. False: none has its port open, from which nothing follows (it was
+        ended, the guest boots). Raises DeadlineExceeded when one has it open and says nothing."""
+
+    async def io_count(self) -> int:
+        """Grows whenever the guest has used a disk or sent a packet."""
 
     async def quit(self) -> None:
         """End the process in order; SIGKILL after a short deadline. Returns when it is reaped/gone."""
@@ -194,8 +218,9 @@ class Hypervisor(Protocol):
         `ProcedureFailed` with the last lines QEMU wrote, leaving nothing behind."""
 
     async def adopt(self) -> list[Machine]:
-        """QEMU processes of ours that outlived an earlier agent: reconnected. Run directories whose process
-        is gone are cleaned up and not returned. May be called again for those that did not answer."""
+        """QEMU processes of ours that outlived an earlier agent: reconnected, or frozen (then `thaw` connects).
+        Run directories whose process is gone are cleaned up and not returned. May be called again for those
+        that did not answer."""
 
     def left(self) -> tuple[str, ...]:
         """Vms that have a QEMU here which did not answer when it was to be adopted."""

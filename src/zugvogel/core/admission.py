@@ -1,0 +1,232 @@
+"""Room for failures: what must stay free so that the vms of failed hosts can be restarted (das.failoverlevel).
+
+Not by sums alone: vms are put on the surviving hosts one by one, in the same order and by the same rules as by a
+failover (`core.failover`, `core.placement`). What a plan says fits, fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from zugvogel.core import placement
+from zugvogel.core.checks import GIB, MEMORY_OVERHEAD_BYTES, free_memory_bytes
+from zugvogel.core.failover import urgency
+from zugvogel.core.placement import Promises
+from zugvogel.domain.ha import Capacity, FailoverPlan, Placed, RestartPriority
+from zugvogel.domain.host import HostStatus, Verdict, VmReport
+from zugvogel.domain.network import Network
+from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
+from zugvogel.errors import NotFound, Refused
+
+TRIED = 128
+"""Sets of failed hosts that are tried one by one; of more only the two that weigh most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The cluster as it stands. `records`: all vms by name."""
+
+    statuses: Sequence[HostStatus]
+    records: Mapping[str, VmRecord]
+    networks: Mapping[str, Network] = field(default_factory=dict)
+
+    def targets(self) -> list[HostStatus]:
+        """Hosts that can take vms."""
+        return [
+            status
+            for status in self.statuses
+            if status.verdict is Verdict.LIVE and status.report is not None and not status.host.is_in_maintenance
+        ]
+
+    def on(self, host: str) -> list[VmRecord]:
+        """Vms that the host runs, as it reports, with the definitions they were started with as far as known."""
+        status = next((s for s in self.statuses if s.host.name == host), None)
+        reports = status.report.vms if status is not None and status.report is not None else ()
+        return [_as_run(self.records[vm.name], vm) for vm in reports if vm.name in self.records]
+
+
+def need_bytes(definition: VmDefinition) -> int:
+    return definition.memory_bytes + MEMORY_OVERHEAD_BYTES
+
+
+def plan_failure(load: Load, hosts: Sequence[str]) -> FailoverPlan:
+    """Who would be restarted where if `hosts` failed at once. Raises NotFound."""
+    known = {status.host.name for status in load.statuses}
+    for host in hosts:
+        if host not in known:
+            raise NotFound(f"there is no host {host}", f"hosts are: {', '.join(sorted(known))}")
+    placed = _place_all(load, frozenset(hosts))
+    return FailoverPlan(hosts=tuple(hosts), placed=placed, is_complete=not _left(placed))
+
+
+def capacity(load: Load, level: int) -> Capacity:
+    """`level` 0 reserves nothing."""
+    targets = load.targets()
+    total = sum(_total(s) for s in targets)
+    used = total - sum(_free(s) for s in targets)
+    if level == 0 or not targets:
+        why = "admission control is off (das.failoverlevel 0)" if targets else "no host can take vms"
+        return Capacity(used_bytes=used, free_bytes=max(0, total - used), is_met=level == 0, why=why)
+    left = _least_slack(load, targets, level)
+    why = _why_unmet(load, targets, level)
+    free = max(0, left) if not why else 0
+    return Capacity(
+        used_bytes=used,
+        reserved_bytes=max(0, total - used - free),
+        free_bytes=free,
+        is_met=not why,
+        why=why or f"the vms of any {_hosts(level)} can be restarted on the others",
+    )
+
+
+def refuse_start(load: Load, vm: VmRecord, host: str, level: int) -> None:
+    """Raises Refused when `vm`, started on `host`, takes room that is kept for failures."""
+    if level == 0:
+        return
+    after = _with(load, vm, host)
+    now, then = capacity(load, level), capacity(after, level)
+    if then.is_met:
+        return
+    name, need = vm.definition.name, need_bytes(vm.definition)
+    raise Refused(
+        f"{name} needs {need / GIB:.2f} GiB of memory, and {now.free_bytes / GIB:.2f} GiB may still be used: "
+        f"{now.used_bytes / GIB:.2f} GiB are in use and {now.reserved_bytes / GIB:.2f} GiB are kept so that the "
+        f"failure of {_hosts(level)} can be borne (das.failoverlevel); with {name} on {host} {then.why}",
+        f"free memory or add a host; or start it all the same: zv vm start {name} --force",
+    )
+
+
+# what would fit --------------------------------------------------------------------------------------------
+
+
+def _place_all(load: Load, failed: frozenset[str]) -> tuple[Placed, ...]:
+    survivors = [s for s in load.targets() if s.host.name not in failed]
+    groups = {n: r.definition.ha.anti_affinity for n, r in load.records.items() if r.definition.ha.anti_affinity}
+    promises = placement.promises_of(groups, [s for s in load.statuses if s.host.name not in failed])
+    vms = [(record, host) for host in sorted(failed) for record in load.on(host)]
+    vms.sort(key=lambda pair: urgency(pair[0].definition))
+    return tuple(_place(load, record, host, survivors, promises) for record, host in vms)
+
+
+def _left(placed: Sequence[Placed]) -> list[Placed]:
+    """Those that are to be restarted and fit nowhere."""
+    return [p for p in placed if p.host is None and p.priority is not RestartPriority.DISABLED]
+
+
+def _place(
+    load: Load, record: VmRecord, source: str, survivors: Sequence[HostStatus], promises: Promises
+) -> Placed:
+    definition = record.definition
+    host, why = None, "stays down (restart priority disabled)"
+    if definition.ha.restart_priority is not RestartPriority.DISABLED:
+        host, why = _best(load, record, survivors, promises)
+        if host is not None:
+            promises.take(definition, host)
+    return Placed(
+        vm=definition.name,
+        priority=definition.ha.restart_priority,
+        memory_bytes=need_bytes(definition),
+        source=source,
+        host=host,
+        why=why,
+    )
+
+
+def _best(
+    load: Load, record: VmRecord, survivors: Sequence[HostStatus], promises: Promises
+) -> tuple[str | None, str]:
+    definition = record.definition
+    unknown = [n.network for n in definition.nics if n.network not in load.networks]
+    if unknown:
+        return None, f"its network {unknown[0]} does not exist any more"
+    networks = [load.networks[n.network] for n in definition.nics]
+    found = placement.weigh(definition, record.datastore, networks, survivors, promises=promises)
+    if found and found[0].is_fit:
+        return found[0].host, found[0].why
+    return None, placement.explain_none(found)
+
+
+def _why_unmet(load: Load, targets: Sequence[HostStatus], level: int) -> str:
+    """Which failure could not be borne, and what of it; empty: all can."""
+    if level >= len(targets):
+        return f"the failure of {_hosts(level)} would leave no other: {_hosts(len(targets))} can take vms now"
+    for failed in _failures(load, targets, level):
+        left = _left(_place_all(load, failed))
+        if left:
+            need = sum(p.memory_bytes for p in left) / GIB
+            told = ", ".join(p.vm for p in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+            return (
+                f"{told} ({need:.2f} GiB) would not fit on the others if {' and '.join(sorted(failed))} failed: "
+                f"{left[0].why}"
+            )
+    return ""
+
+
+def _failures(load: Load, targets: Sequence[HostStatus], level: int) -> Iterator[frozenset[str]]:
+    names = sorted(s.host.name for s in targets)
+    if _choices(len(names), level) <= TRIED:
+        yield from (frozenset(some) for some in combinations(names, level))
+        return
+    by_vms = sorted(targets, key=lambda s: (-_protected(load, s), s.host.name))
+    by_weight = sorted(targets, key=lambda s: (-_protected(load, s) - _free(s), s.host.name))
+    yield from (frozenset(s.host.name for s in some[:level]) for some in (by_vms, by_weight))
+
+
+def _choices(of: int, some: int) -> int:
+    found = 1
+    for i in range(some):
+        found = found * (of - i) // (i + 1)
+    return found
+
+
+def _least_slack(load: Load, targets: Sequence[HostStatus], level: int) -> int:
+    """What may still be started at most: free memory of all, less that of the `level` hosts whose failure takes
+    most of it away (their own free memory, and what their vms need elsewhere)."""
+    weights = sorted((_free(s) + _protected(load, s) for s in targets), reverse=True)
+    return sum(_free(s) for s in targets) - sum(weights[:level])
+
+
+def _protected(load: Load, status: HostStatus) -> int:
+    return sum(
+        need_bytes(r.definition)
+        for r in load.on(status.host.name)
+        if r.definition.ha.restart_priority is not RestartPriority.DISABLED
+    )
+
+
+def _with(load: Load, vm: VmRecord, host: str) -> Load:
+    """As if `vm` ran on `host`."""
+    d = vm.definition
+    statuses = []
+    for status in load.statuses:
+        report = status.report
+        if status.host.name == host and report is not None:
+            seen = VmReport(
+                name=d.name, state=VmState.RUNNING, epoch=vm.epoch, memory_bytes=d.memory_bytes, cpus=d.cpus
+            )
+            report = report.model_copy(update={"vms": (*report.vms, seen)})
+        statuses.append(status.model_copy(update={"report": report}))
+    return replace(load, statuses=statuses, records={**load.records, d.name: vm})
+
+
+def _as_run(record: VmRecord, seen: VmReport) -> VmRecord:
+    """It may have been changed since it was started: what is larger counts."""
+    definition = record.definition
+    most = max(definition.memory_bytes, seen.memory_bytes)
+    if most == definition.memory_bytes:
+        return record
+    return record.model_copy(update={"definition": definition.model_copy(update={"memory_bytes": most})})
+
+
+def _total(status: HostStatus) -> int:
+    return status.report.facts.memory_total_bytes if status.report is not None else 0
+
+
+def _free(status: HostStatus) -> int:
+    return max(0, free_memory_bytes(status.report)) if status.report is not None else 0
+
+
+def _hosts(level: int) -> str:
+    return "1 host" if level == 1 else f"{level} hosts"

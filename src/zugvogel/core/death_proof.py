@@ -1,0 +1,74 @@
+"""What proves that a failed host's vms can be started elsewhere, by the kind of file system they lie on.
+
+A verdict of `failed` says that a host gave no sign of life for the detection time. Whether its vms, and the writes
+they had under way, are over as well depends on the storage (architecture, "Proof of death").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zugvogel.domain.datastore import Datastore
+from zugvogel.domain.ha import Proof
+
+_LOCKS_GO = "its image locks go with a dead host, and a start that meets a held one waits"
+_CLUSTER = f"it takes a dead host out of its lock domain: {_LOCKS_GO}"
+_UNKNOWN = (
+    "nothing is known of its locks: the failed host's guard has frozen its vms, but a host that hangs as a whole "
+    "and wakes up is only caught by a watchdog or a power fence"
+)
+
+_BY_KIND: dict[str, tuple[Proof, str]] = {
+    "NFS v4": (Proof.LOCK, "its server drops the locks of a silent client after its lease time (usually 90 s)"),
+    "NFS v3": (Proof.CONFIRM, "its server keeps the locks of a dead client until that client comes back"),
+    "NFS v2": (Proof.CONFIRM, "its server keeps the locks of a dead client until that client comes back"),
+    "GFS2": (Proof.LOCK, _CLUSTER),
+    "OCFS2": (Proof.LOCK, _CLUSTER),
+    "Lustre": (Proof.LOCK, f"its servers evict a client that does not answer: {_LOCKS_GO}"),
+    "IBM Storage Scale": (Proof.LOCK, _CLUSTER),
+    "CephFS": (Proof.LOCK, f"its metadata server evicts a silent client after 300 s at most: {_LOCKS_GO}"),
+    "CephFS (FUSE)": (
+        Proof.LOCK,
+        f"its metadata server evicts a silent client after 300 s at most: {_LOCKS_GO}",
+    ),
+    "GlusterFS": (Proof.LOCK, f"its bricks drop a client after network.ping-timeout (42 s): {_LOCKS_GO}"),
+    "CIFS": (Proof.GUARD, _UNKNOWN),
+    "SMB3": (Proof.GUARD, _UNKNOWN),
+    "BeeGFS": (Proof.GUARD, _UNKNOWN),
+    "FUSE on a local disk": (Proof.LOCK, "no other host reaches it"),
+}
+_LOCAL = (Proof.LOCK, "the kernel drops its locks with the process that held them")
+_CHOSEN = {
+    Proof.LOCK: "chosen for this datastore: a start that meets a held image lock waits",
+    Proof.GUARD: "chosen for this datastore: the failed host's guard has frozen its vms",
+    Proof.FENCE: "chosen for this datastore: the failed host's power must have been cut by its fence device",
+    Proof.CONFIRM: "chosen for this datastore: somebody must vouch for the failed host",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeathProof:
+    """`why` says in a sentence what the storage does; `is_chosen`: set for this datastore, not its kind's."""
+
+    proof: Proof
+    why: str
+    is_chosen: bool = False
+
+    @property
+    def needs_word(self) -> bool:
+        """The verdict alone does not do: a fence device or a person must say so."""
+        return self.proof in {Proof.FENCE, Proof.CONFIRM}
+
+
+def proof_of(datastore: Datastore) -> DeathProof:
+    if datastore.proof is not None:
+        return DeathProof(datastore.proof, _CHOSEN[datastore.proof], is_chosen=True)
+    return proof_of_kind(datastore.kind, is_shared=datastore.is_shared)
+
+
+def proof_of_kind(kind: str, *, is_shared: bool = True) -> DeathProof:
+    """`kind` as `core.filesystems.classify` names it. A kind that is not known and is not shared is local."""
+    known = _BY_KIND.get(kind)
+    if known is None and (is_shared or kind.startswith("FUSE")):
+        known = (Proof.GUARD, _UNKNOWN)
+    return DeathProof(*(known or _LOCAL))

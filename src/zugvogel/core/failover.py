@@ -1,0 +1,334 @@
+"""What the judge of a datastore does about vms that are to run and are not seen to (H3, H6).
+
+Pure: a snapshot in, decisions out, recomputed each round, so that nothing is lost when the judge dies in between.
+What follows from the vm's lease:
+
+=====================  =====================================================================================
+lease                  decision
+=====================  =====================================================================================
+running                every host that may run it is failed and proven dead: `ReleaseLease`; its holder is
+                       isolated: `AcceptIsolated`; else its holder settles it
+resuming               its holder is failed: `GiveResumeOrder` (needs no proof: it ran nothing before)
+suspended, to resume   nobody took it for RESUME_AFTER_S: `GiveResumeOrder`
+released as failed     `GiveStartOrder`
+suspended, released    a user did that: left alone
+=====================  =====================================================================================
+
+Vms are looked at by priority, then size (large ones first, since they are harder to place), then name, and each
+takes its room and its place in the host's queue before the next is looked at. So a lower one never takes the place
+of a higher one that could be started now. One that waits for its next attempt, or for a proof, keeps no room free.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from zugvogel.core import placement
+from zugvogel.core.failover_facts import (
+    LOOK_AGAIN_S,
+    AcceptIsolated,
+    AskToGiveUp,
+    Decision,
+    Fenced,
+    FenceHost,
+    Fencing,
+    GiveResumeOrder,
+    GiveStartOrder,
+    ReleaseLease,
+    Situation,
+    Snapshot,
+    Stranded,
+    Wait,
+    WaitFor,
+)
+from zugvogel.domain.ha import IsolationResponse, Monitoring, Proof, RestartPriority, RestartRecord
+from zugvogel.domain.host import HostStatus, Verdict
+from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.vm import VmDefinition, VmRecord
+
+ATTEMPT_AT_S = (0.0, 120.0, 360.0, 840.0, 1800.0)
+"""Since the first attempt; later ones follow at the last distance."""
+RESUME_AFTER_S = 15.0
+"""The host that saved a vm resumes it itself when its target does not begin within 10 s."""
+LOCK_AGAIN_S, LOCK_AGAIN_MOST_S = 10.0, 60.0
+ORDER = {RestartPriority.HIGH: 0, RestartPriority.MEDIUM: 1, RestartPriority.LOW: 2, RestartPriority.DISABLED: 3}
+SPEAKS = {Verdict.LIVE, Verdict.MAINTENANCE, Verdict.STORAGE_LOST}
+"""Verdicts under which a host's report of its vms is fresh."""
+SEEN_ALIVE = {Verdict.LIVE, Verdict.MAINTENANCE}
+
+
+def is_protected(record: VmRecord) -> bool:
+    """With HA enabled."""
+    return record.wanted == "running" and record.definition.ha.restart_priority is not RestartPriority.DISABLED
+
+
+def urgency(definition: VmDefinition) -> tuple[int, int, str]:
+    """Sorts vms into the order in which they are started again."""
+    return ORDER[definition.ha.restart_priority], -definition.memory_bytes, definition.name
+
+
+def attempts_made(restart: RestartRecord | None, lease: Lease) -> int:
+    """Attempts since the vm failed. Each takes two epochs, its run and that run's end; one that was verified, or a
+    lease that has gone on otherwise, is another story."""
+    if restart is None or lease.epoch == restart.failed_epoch:
+        return restart.attempts if restart is not None else 0
+    is_its_end = lease.epoch in {restart.failed_epoch + 1, restart.failed_epoch + 2}
+    return restart.attempts if is_its_end and not restart.is_verified else 0
+
+
+def due_in_s(attempts: int, waited_s: float, lock_tries: int = 0) -> float:
+    """Until the next attempt may be made; `waited_s` since the last one. One that met a held lock was none."""
+    if lock_tries:
+        return max(0.0, min(LOCK_AGAIN_MOST_S, LOCK_AGAIN_S * 2.0 ** min(lock_tries - 1, 8)) - waited_s)
+    if attempts == 0:
+        return 0.0
+    last = len(ATTEMPT_AT_S) - 1
+    number = min(attempts, last)
+    return max(0.0, ATTEMPT_AT_S[number] - ATTEMPT_AT_S[number - 1] - waited_s)
+
+
+def decide(snapshot: Snapshot) -> list[Decision]:
+    """In the order in which they are to be carried out; at most one a vm."""
+    return _Round(snapshot).decide()
+
+
+class _Round:
+    """One round: room and turns are used up from one vm to the next."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._s = snapshot
+        self._by_name = {status.host.name: status for status in snapshot.statuses}
+        self._dead = frozenset(
+            name for name, status in self._by_name.items() if status.verdict is Verdict.FAILED
+        ) & frozenset(snapshot.silent)
+        self._promises = placement.promises_of(snapshot.groups, snapshot.statuses)
+        self._turns = Counter[str]()
+        for ordered in snapshot.ordered:
+            self._take(ordered.definition, ordered.host)
+        self._to_fence: dict[str, FenceHost] = {}
+
+    def decide(self) -> list[Decision]:
+        vms = sorted(self._s.vms, key=lambda s: urgency(s.record.definition))
+        decisions = [self._one(situation) for situation in vms]
+        stranded = [
+            self._stranded(s) for s in sorted(self._s.stranded, key=lambda s: urgency(s.record.definition))
+        ]
+        return [*self._to_fence.values(), *decisions, *(d for d in stranded if d is not None)]
+
+    def _one(self, s: Situation) -> Decision:
+        lease = s.lease
+        if s.worker:
+            if lease is not None and lease.state is LeaseState.RUNNING:
+                self._keep_place(s)
+            return _wait(s, Wait.ANSWER, f"{s.worker} is at work on it")
+        if lease is None:
+            return _wait(s, Wait.STOPPED, "it was never started")
+        by_state: dict[LeaseState, Callable[[Situation, Lease], Decision]] = {
+            LeaseState.RUNNING: self._held,
+            LeaseState.RESUMING: self._resuming,
+            LeaseState.SUSPENDED: self._suspended,
+            LeaseState.RELEASED: self._released,
+        }
+        return by_state[lease.state](s, lease)
+
+    # somebody holds it -----------------------------------------------------------------------------
+
+    def _held(self, s: Situation, lease: Lease) -> Decision:
+        holder = lease.holder.host if lease.holder is not None else ""
+        sides = {holder, lease.heir} - {None, ""} if lease.heir else {holder}
+        alive = sorted(str(side) for side in sides if side not in self._dead)
+        if not alive:
+            return self._prove_and_release(s, lease, holder, frozenset(str(side) for side in sides))
+        if len(sides) > 1:
+            other = f" though {', '.join(sorted(self._dead & sides))} is dead" if self._dead & sides else ""
+            return _wait(
+                s, Wait.HOLDER, f"{alive[0]}, a side of its live migration, may run it{other}: it settles it"
+            )
+        if self._verdict(holder) is Verdict.ISOLATED:
+            return self._isolated(s, lease, holder)
+        is_failed = self._verdict(holder) is Verdict.FAILED
+        return _wait(s, Wait.HOLDER, self._why_held(holder), 0.0 if is_failed else None)
+
+    def _why_held(self, holder: str) -> str:
+        status = self._by_name.get(holder)
+        if status is None:
+            return f"{holder} holds it and is no host of the cluster: zv host confirm-dead, or stop it there"
+        if status.verdict is Verdict.FAILED:
+            return f"{holder} is failed, but its beat on {self._s.datastore.name} was not seen to stand still yet"
+        return f"{holder} holds it and is {status.verdict}: {status.why}"
+
+    def _prove_and_release(self, s: Situation, lease: Lease, holder: str, sides: frozenset[str]) -> Decision:
+        fences = {side: self._s.fences.get(side, Fenced()) for side in sorted(sides)}
+        for side, fenced in fences.items():
+            if fenced.fencing is Fencing.UNTRIED:
+                self._to_fence[side] = FenceHost(side)
+        for side, fenced in fences.items():
+            if fenced.fencing in {Fencing.UNTRIED, Fencing.PENDING}:
+                self._keep_place(s)
+                return _wait(s, Wait.FENCE, f"the power of {side} is being cut")
+        unsure = [side for side, fenced in fences.items() if fenced.fencing is not Fencing.DONE]
+        if unsure and self._s.proof.needs_word:
+            return _wait(s, Wait.PROOF, self._unproven(unsure[0], fences[unsure[0]]))
+        self._keep_place(s)
+        told = "; ".join(f"{side} is failed: {self._by_name[side].why}" for side in fences)
+        cut = "".join(f"; its fence device: {f.told}" for f in fences.values() if f.fencing is Fencing.DONE)
+        return ReleaseLease(s.name, lease, holder, sides, f"{told}{cut}")
+
+    def _unproven(self, host: str, fenced: Fenced) -> str:
+        store, proof = self._s.datastore, self._s.proof
+        failed = f"; its fence device: {fenced.told}" if fenced.fencing is Fencing.FAILED else ""
+        return (
+            f"{host} is failed, but nothing proves that it writes no more to {store.name} ({store.kind}): "
+            f"{proof.why}{failed}; cut its power and say so: zv host confirm-dead {host}"
+        )
+
+    def _isolated(self, s: Situation, lease: Lease, holder: str) -> Decision:
+        wished = s.record.definition.ha.isolation_response
+        response = self._s.settings.response if wished == "default" else IsolationResponse(wished)
+        if response is IsolationResponse.LEAVE:
+            return _wait(s, Wait.RESPONSE, f"{holder} is isolated; it runs on there (isolation response leave)")
+        if s.accepted_epoch == lease.epoch:
+            self._keep_place(s)
+            return _wait(s, Wait.RESPONSE, f"{holder} is isolated and carries out its response {response}")
+        target, why, _ = self._place(s)
+        if target is None:
+            return _wait(s, Wait.ROOM, f"{holder} is isolated; it runs on there, since {why}")
+        return AcceptIsolated(s.name, holder, lease.epoch, response, target, self._by_name[holder].why)
+
+    # nobody runs it --------------------------------------------------------------------------------
+
+    def _resuming(self, s: Situation, lease: Lease) -> Decision:
+        holder = lease.holder.host if lease.holder is not None else ""
+        if self._verdict(holder) is not Verdict.FAILED:
+            return _wait(s, Wait.HOLDER, f"{holder} loads its memory")
+        return self._order(s, lease, f"{holder}, which loaded its memory, is failed", is_resume=True)
+
+    def _suspended(self, s: Situation, lease: Lease) -> Decision:
+        if not lease.is_to_resume:
+            return _wait(s, Wait.STOPPED, "it was suspended by a user")
+        if s.lease_age_s < RESUME_AFTER_S:
+            return _wait(s, Wait.TIME, "its memory is saved; the host that is to go on with it may still come")
+        return self._order(s, lease, lease.why, is_resume=True)
+
+    def _released(self, s: Situation, lease: Lease) -> Decision:
+        if not lease.is_failure:
+            return _wait(s, Wait.STOPPED, "it was stopped by a user")
+        home = self._home(s, lease)
+        if home and s.record.definition.ha.monitoring is Monitoring.OFF:
+            return _wait(s, Wait.STOPPED, f"it failed by itself, and its monitoring is off: {lease.why}")
+        if home and s.own_failures >= self._s.settings.max_own_failures:
+            return _wait(
+                s,
+                Wait.ATTEMPTS,
+                f"it failed by itself {s.own_failures} times and was restarted lately ({lease.why}); "
+                f"look for the cause, then: zv vm start {s.name}",
+            )
+        return self._order(s, lease, lease.why, home=home)
+
+    def _home(self, s: Situation, lease: Lease) -> str:
+        """The host that is alive and on which the vm failed by itself; it is restarted there first."""
+        host = s.record.host or ""
+        return host if lease.is_own_failure and self._verdict(host) in SEEN_ALIVE else ""
+
+    def _order(
+        self, s: Situation, lease: Lease, cause: str, *, home: str = "", is_resume: bool = False
+    ) -> Decision:
+        made, most = attempts_made(s.restart, lease), self._s.settings.max_attempts
+        if made >= most:
+            do = "resume" if is_resume else "start"
+            last = f"; the last: {s.restart.why}" if s.restart is not None and s.restart.why else ""
+            return _wait(s, Wait.ATTEMPTS, f"{made} attempts failed{last}; try by hand: zv vm {do} {s.name}")
+        waited_s = s.since_order_s if s.since_order_s is not None else s.lease_age_s
+        left_s = due_in_s(made, waited_s, s.lock_tries)
+        if left_s > 0 and s.lock_tries:
+            return _wait(s, Wait.LOCK, self._locked(s), min(5.0, left_s))
+        if left_s > 0:
+            return _wait(s, Wait.TIME, f"attempt {made + 1} of {most} in {left_s:.0f} s", min(5.0, left_s))
+        host, why, wait = self._place(s, home)
+        if host is None:
+            return _wait(s, wait, why)
+        if is_resume:
+            return GiveResumeOrder(s.name, host, lease.epoch, why, made + 1, cause)
+        return GiveStartOrder(s.name, host, lease.epoch, why, made + 1, cause, bool(home))
+
+    def _locked(self, s: Situation) -> str:
+        last = s.restart.why if s.restart is not None and s.restart.why else "a disk of it is locked"
+        return (
+            f"{last}: the host that ran it hangs rather than being dead, or {self._s.datastore.name} has not "
+            "dropped the lock yet; it is tried again, and if it stays so cut that host's power"
+        )
+
+    # hosts that lost their storage -----------------------------------------------------------------
+
+    def _stranded(self, s: Stranded) -> Decision | None:
+        """A vm that stands still on a host without storage is kept for a while, then worth more elsewhere. Not
+        where writes of it may be left on the way to its disks."""
+        limit_s, name = self._s.settings.apd_timeout_s, s.record.definition.name
+        if not limit_s or s.silent_s < limit_s or s.worker:
+            return None
+        if self._s.proof.proof not in {Proof.LOCK, Proof.GUARD}:
+            return None
+        if any(disk.cache == "writeback" and not disk.is_readonly for disk in s.record.definition.disks):
+            return None
+        others = [status for status in self._s.statuses if status.host.name != s.host]
+        host, _, _ = self._place(Situation(s.record, None), "", others)
+        if host is None:
+            return None
+        why = f"{s.host} does not reach {self._s.datastore.name} for {s.silent_s:.0f} s (das.apdtimeout)"
+        return AskToGiveUp(name, s.host, s.epoch, why)
+
+    # room ------------------------------------------------------------------------------------------
+
+    def _place(
+        self, s: Situation, home: str = "", hosts: Sequence[HostStatus] | None = None
+    ) -> tuple[str | None, str, Wait]:
+        """(host, why, what it waits for without one). The host's room and a turn on it are taken."""
+        definition = s.record.definition
+        unknown = [nic.network for nic in definition.nics if nic.network not in self._s.networks]
+        if unknown:
+            return None, f"its network {unknown[0]} does not exist any more", Wait.ROOM
+        networks = [self._s.networks[nic.network] for nic in definition.nics]
+        weighed = placement.weigh(
+            definition,
+            self._s.datastore.name,
+            networks,
+            self._s.statuses if hosts is None else hosts,
+            promises=self._promises,
+            home=home,
+        )
+        refused = [
+            c.model_copy(update={"is_fit": False, "why": f"refused it: {s.refusals[c.host]}"})
+            if c.host in s.refusals
+            else c
+            for c in weighed
+        ]
+        fit = [c for c in refused if c.is_fit]
+        if not fit:
+            return None, placement.explain_none(refused), Wait.ROOM
+        free = [c for c in fit if self._turns[c.host] < self._s.settings.per_host]
+        if not free:
+            most = self._s.settings.per_host
+            return (
+                None,
+                f"{fit[0].host} starts {most} vms already (das.perhostconcurrentfailoverslimit)",
+                Wait.TURN,
+            )
+        self._take(definition, free[0].host)
+        return free[0].host, "it ran there" if free[0].host == home else free[0].why, Wait.ROOM
+
+    def _take(self, definition: VmDefinition, host: str) -> None:
+        self._promises.take(definition, host)
+        self._turns[host] += 1
+
+    def _keep_place(self, s: Situation) -> None:
+        """It will be started in a moment: its place is not given to one of lower priority."""
+        self._place(s)
+
+    def _verdict(self, host: str) -> Verdict | None:
+        status = self._by_name.get(host)
+        return status.verdict if status is not None else None
+
+
+def _wait(s: Situation, wait: Wait, why: str, look_again_s: float | None = None) -> WaitFor:
+    return WaitFor(s.name, wait, why, LOOK_AGAIN_S.get(wait, 0.0) if look_again_s is None else look_again_s)

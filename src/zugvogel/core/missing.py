@@ -1,0 +1,50 @@
+"""Which vms are to run and are not seen to, from the hosts' reports alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zugvogel.core.failover import SPEAKS, is_protected
+from zugvogel.core.failover_facts import Stranded
+from zugvogel.domain.ha import RestartPriority
+from zugvogel.domain.host import HostStatus, Verdict
+from zugvogel.domain.vm import VmRecord
+
+
+def missing(records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
+    """Protected vms that no host whose report is fresh reports. Also those that a failed host reported at an epoch
+    which the registry has not: without a majority it never heard that they were started."""
+    seen = {vm.name for s in statuses if s.verdict in SPEAKS and s.report is not None for vm in s.report.vms}
+    last = _last_told(statuses)
+    return [
+        record
+        for record in records
+        if record.definition.name not in seen
+        and (is_protected(record) or _ran_unrecorded(record, last.get(record.definition.name, 0)))
+    ]
+
+
+def stranded(
+    records: Mapping[str, VmRecord], statuses: Sequence[HostStatus], workers: Mapping[str, str]
+) -> list[Stranded]:
+    """Protected vms on hosts that are heard but lost storage. `workers`: vm -> what is under way for it."""
+    found = []
+    for status in statuses:
+        if status.verdict is not Verdict.STORAGE_LOST or status.report is None:
+            continue
+        for vm in status.report.vms:
+            record = records.get(vm.name)
+            if record is not None and is_protected(record):
+                silent_s = status.beat_ages_s.get(record.datastore, 0.0)
+                found.append(Stranded(record, status.host.name, vm.epoch, silent_s, workers.get(vm.name, "")))
+    return found
+
+
+def _last_told(statuses: Sequence[HostStatus]) -> dict[str, int]:
+    """vm -> epoch, as failed hosts last reported."""
+    failed = [s.report for s in statuses if s.verdict is Verdict.FAILED and s.report is not None]
+    return {vm.name: vm.epoch for report in failed for vm in report.vms}
+
+
+def _ran_unrecorded(record: VmRecord, epoch: int) -> bool:
+    return epoch > record.epoch and record.definition.ha.restart_priority is not RestartPriority.DISABLED

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.core.facts import definition, status
+from zugvogel.core.missing import missing, stranded
+from zugvogel.domain.ha import RestartPriority, VmPolicy
+from zugvogel.domain.host import HostStatus, Verdict, VmReport
+from zugvogel.domain.vm import VmRecord, VmState
+
+
+def record(
+    name: str = "web", wanted: str = "running", priority: str = "medium", epoch: int = 3, datastore: str = "nfs1"
+) -> VmRecord:
+    made = definition(name=name, ha=VmPolicy(restart_priority=RestartPriority(priority)))
+    return VmRecord.model_validate(
+        {"definition": made, "datastore": datastore, "wanted": wanted, "epoch": epoch, "host": "h1"}
+    )
+
+
+def host(verdict: Verdict, *vms: str, epoch: int = 3, **more: object) -> HostStatus:
+    reports = tuple(
+        VmReport(name=name, state=VmState.RUNNING, epoch=epoch, memory_bytes=1, cpus=1) for name in vms
+    )
+    return status("h1", 1, vms=reports).model_copy(update={"verdict": verdict, **more})
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_report_counts_while_its_host_speaks(verdict: Verdict) -> None:
+    speaks = verdict in {Verdict.LIVE, Verdict.MAINTENANCE, Verdict.STORAGE_LOST}
+    assert missing([record()], [host(verdict, "web")]) == ([] if speaks else [record()])
+
+
+@pytest.mark.parametrize(
+    ("of", "is_missing"),
+    [
+        (record(), True),
+        (record(wanted="stopped"), False),
+        (record(priority="disabled"), False),
+        (record(priority="low"), True),
+    ],
+)
+def test_protected_vms_that_nobody_reports_are_missing(of: VmRecord, is_missing: bool) -> None:
+    assert bool(missing([of], [host(Verdict.LIVE)])) is is_missing
+
+
+@pytest.mark.parametrize(
+    ("of", "epoch", "is_missing"),
+    [
+        (record(wanted="stopped", epoch=3), 4, True),
+        (record(wanted="stopped", epoch=4), 4, False),
+        (record(wanted="stopped", priority="disabled", epoch=3), 4, False),
+    ],
+)
+def test_a_start_the_registry_never_heard_of_is_known_from_a_failed_host(
+    of: VmRecord, epoch: int, is_missing: bool
+) -> None:
+    assert bool(missing([of], [host(Verdict.FAILED, "web", epoch=epoch)])) is is_missing
+
+
+def test_vms_on_hosts_that_lost_their_storage_are_stranded_since_the_last_beat() -> None:
+    lost = host(Verdict.STORAGE_LOST, "web", "db", "off", beat_ages_s={"nfs1": 12.0})
+    vms = {"web": record(), "db": record("db", datastore="san"), "off": record("off", priority="disabled")}
+    found = stranded(vms, [lost, host(Verdict.LIVE, "web")], {"db": "the judge"})
+    assert [(s.name, s.host, s.epoch, s.silent_s, s.worker) for s in found] == [
+        ("web", "h1", 3, 12.0, ""),
+        ("db", "h1", 3, 0.0, "the judge"),
+    ]
