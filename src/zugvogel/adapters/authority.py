@@ -37,6 +37,11 @@ class FileAuthority:
         pki.write_secret(self._files.ca_key, ca)
         pki.write_secret(self._files.migration_ca_key, migration_ca)
 
+    def drop_keys(self) -> None:
+        """From disk, for good."""
+        for key in (self._files.ca_key, self._files.migration_ca_key):
+            key.unlink(missing_ok=True)
+
     def sign(self, request_pem: bytes, host: str, address: str) -> bytes:
         ca = self._files.ca_certificate.read_bytes()
         return pki.sign(request_pem, host, address, ca, self._keys().ca_key_pem.encode())

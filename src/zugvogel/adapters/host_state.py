@@ -1,9 +1,11 @@
-"""What an agent keeps on its own disk: its configuration, its keys, the hosts it last knew."""
+"""What an agent keeps on its own disk: its configuration, its keys, the hosts and datastores it last knew, the
+generation of its registry data."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import tomllib
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from zugvogel.adapters.pki import Pki, write_secret
 from zugvogel.domain.base import HostName, Model
 from zugvogel.domain.cluster import Cluster, Token
+from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host, Ports
 from zugvogel.domain.overrides import Overrides
 from zugvogel.errors import InvalidInput, Refused
@@ -57,6 +60,14 @@ class HostState:
     @property
     def _hosts_file(self) -> Path:
         return self.state_dir / "hosts.json"
+
+    @property
+    def _datastores_file(self) -> Path:
+        return self.state_dir / "datastores.json"
+
+    @property
+    def _generation_file(self) -> Path:
+        return self.state_dir / "registry.json"
 
     @property
     def _initial_file(self) -> Path:
@@ -106,6 +117,38 @@ class HostState:
     def save_hosts(self, hosts: list[Host]) -> None:
         write_secret(self._hosts_file, json.dumps([h.model_dump(mode="json") for h in hosts], indent=1).encode())
 
+    # the registry's data --------------------------------------------------------------------------
+
+    def load_datastores(self) -> list[Datastore]:
+        """Raises InvalidInput for a file that cannot be read: without it an old generation could not be told."""
+        try:
+            return [Datastore.model_validate(d) for d in json.loads(self._datastores_file.read_text())]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise _wrong(self._datastores_file, error) from error
+
+    def save_datastores(self, datastores: list[Datastore]) -> None:
+        data = json.dumps([d.model_dump(mode="json") for d in datastores], indent=1)
+        write_secret(self._datastores_file, data.encode())
+
+    def load_generation(self) -> int:
+        """Of the etcd data on this host; 0 before anything was formed anew. Raises InvalidInput."""
+        try:
+            return int(json.loads(self._generation_file.read_text())["generation"])
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _wrong(self._generation_file, error) from error
+
+    def save_generation(self, generation: int) -> None:
+        write_secret(self._generation_file, json.dumps({"generation": generation}).encode())
+        folder = os.open(self.state_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
     def heartbeat_key(self) -> bytes:
         return bytes.fromhex(self.pki.heartbeat_key.read_text().strip())
 
@@ -127,3 +170,7 @@ class HostState:
         for path in (self.state_dir, self.pki.directory):
             path.mkdir(parents=True, exist_ok=True)
         self.state_dir.chmod(0o711)
+
+
+def _wrong(file: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(f"{file} is wrong: {error}", "mend it; docs/explanation/registry.md says what it is for")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zugvogel.adapters.qemu.command_line import SANDBOX, HostSide, arguments
+from zugvogel.domain.ha import Monitoring, VmPolicy
 from zugvogel.domain.vm import Boot, Disk, Nic, VmDefinition
 from zugvogel.ports.hypervisor import MachineSpec, NicSpec
 
@@ -102,10 +103,29 @@ def test_both_ends_of_tls_are_there_so_that_a_running_vm_can_be_moved() -> None:
 
 def test_a_disk_more_moves_no_other_device() -> None:
     def addresses(disks: int) -> dict[str, str]:
-        found = line(disks=VM.disks * disks, cloud_init="seed.iso")
+        found = line(disks=VM.disks * disks, cloud_init="seed.iso", ha=VmPolicy(monitoring=Monitoring.GUEST))
         devices = [dict(p.split("=", 1) for p in d.split(",")[1:]) for d in values(found, "-device")]
+        assert "0x1d" in {d.get("addr") for d in devices}  # the watchdog
         return {d.get("id", d.get("rng", "")): d["addr"] for d in devices if "addr" in d}
 
     few, many = addresses(1), addresses(15)
     assert few.items() <= many.items()
     assert len(set(many.values())) == len(many)
+
+
+def watched(level: Monitoring, machine: str = "pc-q35-7.2") -> tuple[list[str], list[str], list[str]]:
+    """(devices that watch, actions, globals)"""
+    found = line(ha=VmPolicy(monitoring=level), machine=machine)
+    devices = [d for d in values(found, "-device") if d.startswith(("pvpanic", "i6300esb"))]
+    return devices, values(found, "-action"), values(found, "-global")
+
+
+def test_what_is_watched_decides_the_devices_and_qemu_leaves_the_decision_to_the_agent() -> None:
+    assert watched(Monitoring.OFF) == ([], [], [])
+    panic = "pvpanic,events=3"
+    assert watched(Monitoring.CRASH) == ([panic], ["panic=pause"], [])
+    devices, actions, others = watched(Monitoring.GUEST)
+    assert devices == [panic, "i6300esb,id=watchdog0,addr=0x1d"]
+    assert actions == ["panic=pause", "watchdog=pause"]
+    assert others == ["ICH9-LPC.noreboot=off"]
+    assert watched(Monitoring.GUEST, "pc-i440fx-7.2")[2] == []

@@ -15,9 +15,10 @@ from tests.adapters.qemu.test_migration import assert_moves, running_pair
 from zugvogel.adapters import pki
 from zugvogel.adapters.network.taps import HostTaps
 from zugvogel.adapters.pki import Pki
+from zugvogel.adapters.processes import start_time
 from zugvogel.adapters.qemu import hypervisor as hypervisor_module
 from zugvogel.adapters.qemu import qmp_machine
-from zugvogel.adapters.qemu.process import Spawned, start_time
+from zugvogel.adapters.qemu.process import Spawned
 from zugvogel.domain.vm import Disk
 from zugvogel.errors import ProcedureFailed, Refused, Unreachable
 from zugvogel.ports.hypervisor import MachineSpec, MachineStatus, NicSpec

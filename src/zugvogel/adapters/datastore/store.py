@@ -204,7 +204,7 @@ class FileDatastores:
         folder = layout.own(datastore.path)
         if not Path(datastore.path).is_dir():
             raise Refused(f"{datastore.path} is no directory on this host", "mount the datastore there first")
-        for name in ("hosts", "probe", "images", "roles/active-primary"):
+        for name in ("hosts", "probe", "images", "roles/active-primary", "roles/registry"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         with layout.temporary(folder, self._host) as temp, contextlib.suppress(FileExistsError):
             layout.write_durably(temp, f"{datastore.id}\n".encode(), 0o644)

@@ -59,6 +59,18 @@ class EtcdRegistry:
         etcd will not do whoever is asked."""
         return (await self._call(path, body))[0]
 
+    async def ask(self, endpoint: str, path: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """That one member's own answer. Raises Unreachable, whatever it says instead."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._client.post(f"{endpoint}{path}", json=body)
+        except (*_BROKEN, TimeoutError) as error:
+            raise Unreachable(f"{endpoint} does not answer: {_text(error)}", "see: zv host list") from error
+        if answer.status_code != 200:
+            raise Unreachable(f"{endpoint} has no answer: {_cause(answer)[1]}", "see: zv host list")
+        found: dict[str, Any] = answer.json()
+        return found
+
     async def _call(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """The answer, and whether an earlier attempt may have been carried out although it seemed to fail."""
         last, is_doubtful = "no primary is known", False

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from zugvogel.adapters.etcd.gateway import EtcdRegistry
+from zugvogel.domain.registry import Member, MemberStatus
+from zugvogel.errors import Unreachable
 
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """`name` is empty until it has started once. `id` is etcd's, decimal."""
-
-    id: str
-    name: str
-    peer_url: str
-    is_learner: bool
+STATUS_S = 1.5
 
 
 class EtcdMembers:
-    """Raises Unreachable where etcd refuses or does not answer; every call may be repeated."""
+    """`ports.members.Members`, asked of the members that `registry` reaches."""
 
     def __init__(self, registry: EtcdRegistry) -> None:
         self._registry = registry
@@ -31,17 +23,30 @@ class EtcdMembers:
                 name=str(m.get("name", "")),
                 peer_url=str(m.get("peerURLs", [""])[0]),
                 is_learner=bool(m.get("isLearner", False)),
+                client_url=str(m.get("clientURLs", [""])[0]),
             )
             for m in answer.get("members", [])
         ]
 
+    async def status(self, member: Member) -> MemberStatus | None:
+        if not member.client_url:
+            return None
+        try:
+            told = await self._registry.ask(member.client_url, "/v3/maintenance/status", {}, STATUS_S)
+        except Unreachable:
+            return None
+        leader = str(told.get("leader", "0"))
+        return MemberStatus(
+            id=str(told["header"]["member_id"]),
+            leader_id="" if leader == "0" else leader,
+            is_learner=bool(told.get("isLearner", False)),
+        )
+
     async def ensure(self, peer_url: str) -> None:
-        """Add it as a learner unless it is known."""
         if all(m.peer_url != peer_url for m in await self.list()):
             await self._registry.call("/v3/cluster/member/add", {"peerURLs": [peer_url], "isLearner": True})
 
     async def promote(self, peer_url: str) -> bool:
-        """True when it votes. False: unknown. Raises Unreachable while it is not in sync."""
         for member in await self.list():
             if member.peer_url == peer_url:
                 if member.is_learner:
@@ -53,3 +58,8 @@ class EtcdMembers:
         for member in await self.list():
             if member.peer_url == peer_url:
                 await self._registry.call("/v3/cluster/member/remove", {"ID": member.id})
+
+    async def move_leader(self, leader: Member, to: Member) -> None:
+        """Only the leader itself can do it."""
+        body = {"targetID": to.id}
+        await self._registry.ask(leader.client_url, "/v3/maintenance/transfer-leadership", body, 4 * STATUS_S)

@@ -18,13 +18,16 @@ log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 RESTART_S = (0.5, 1.0, 2.0, 5.0)
+STEADY_S = 30.0
+"""A process that ends after so long was no failure to start."""
 STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdSpec:
     """`initial_cluster`: name -> peer URL of all members at the moment of joining. `is_new`: this member
-    begins the cluster. Both count only for an empty data directory."""
+    begins the cluster. Both count only for an empty data directory. `is_forced`: from the data that is there make
+    this the only member; others become removed ones, whom it will not listen to."""
 
     name: str
     address: str
@@ -36,6 +39,7 @@ class EtcdSpec:
     initial_cluster: dict[str, str]
     is_new: bool
     cluster_token: str
+    is_forced: bool = False
 
     @property
     def peer_url(self) -> str:
@@ -69,6 +73,7 @@ def arguments(spec: EtcdSpec) -> list[str]:
         *("--snapshot-count", "5000"),
         *("--heartbeat-interval", "200", "--election-timeout", "2000"),
         *("--logger", "zap", "--log-level", "warn"),
+        *(("--force-new-cluster",) if spec.is_forced else ()),
     ]
 
 
@@ -81,6 +86,8 @@ class EtcdSupervisor:
         self._binary = found
         self._process: asyncio.subprocess.Process | None = None
         self._is_stopping = False
+        self.failures = 0
+        """How often in a row the process ended soon after its start."""
 
     @property
     def pid(self) -> int | None:
@@ -88,7 +95,6 @@ class EtcdSupervisor:
 
     async def run(self) -> None:
         """Until `stop`; a member that ends is started again, slower each time it ends at once."""
-        failures = 0
         loop = asyncio.get_running_loop()
         while not self._is_stopping:
             began = loop.time()
@@ -105,9 +111,9 @@ class EtcdSupervisor:
             code = await self._process.wait()
             if self._is_stopping:
                 return
-            failures = 0 if loop.time() - began > 30 else failures + 1
+            self.failures = 0 if loop.time() - began > STEADY_S else self.failures + 1
             log.warning("etcd ended with %s; see %s", code, self._spec.log_file)
-            await asyncio.sleep(RESTART_S[min(failures, len(RESTART_S) - 1)])
+            await asyncio.sleep(RESTART_S[min(self.failures, len(RESTART_S) - 1)])
 
     async def stop(self) -> None:
         self._is_stopping = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zugvogel.core.cpu import qemu_cpu_argument
+from zugvogel.domain.ha import Monitoring
 from zugvogel.domain.vm import Disk, VmDefinition
 from zugvogel.ports.hypervisor import MachineSpec
 
@@ -18,7 +19,7 @@ SPARE_PORTS = 2
 DISK_SLOTS = range(0x03, 0x10)
 NIC_SLOTS = range(0x10, 0x18)
 SPARE_SLOT = 0x18
-SERIAL_SLOT, RNG_SLOT, SEED_SLOT = 0x1A, 0x1B, 0x1C
+SERIAL_SLOT, RNG_SLOT, SEED_SLOT, WATCHDOG_SLOT = 0x1A, 0x1B, 0x1C, 0x1D
 """PCI addresses never depend on what else the vm has: adding a disk must not rename a guest's NIC."""
 
 
@@ -47,6 +48,7 @@ def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
         *_ports(spec.definition),
         *_disks(spec.definition, spec.folder),
         *_nics(spec, host.tap_fds),
+        *_monitoring(spec.definition),
         *_tls(host.tls_directory),
         *(("-incoming", "defer") if spec.incoming else ()),
     ]
@@ -171,6 +173,22 @@ def _nics(spec: MachineSpec, tap_fds: tuple[int, ...]) -> list[str]:
             f"virtio-net-pci,id=nic{number},netdev=net{number},mac={nic.mac},"
             f"{_address(number, NIC_SLOTS)},romfile={mtu}",
         ]
+    return found
+
+
+def _monitoring(vm: VmDefinition) -> list[str]:
+    """What tells that the guest cannot go on. QEMU stops it there, and the agent decides. The panic device is the
+    one on the ISA bus: it has no state that could be lost or not fit in a move. What it offers is named because
+    its default grew with QEMU's versions. A q35 has a watchdog of its own, which older machine types leave
+    unplugged."""
+    level = vm.ha.monitoring
+    if level is Monitoring.OFF:
+        return []
+    found = ["-device", "pvpanic,events=3", "-action", "panic=pause"]
+    if level is Monitoring.GUEST:
+        found += ["-device", f"i6300esb,id=watchdog0,addr={WATCHDOG_SLOT:#x}", "-action", "watchdog=pause"]
+        if "q35" in vm.machine:
+            found += ["-global", "ICH9-LPC.noreboot=off"]
     return found
 
 

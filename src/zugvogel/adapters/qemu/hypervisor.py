@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 from zugvogel.adapters.clock import SystemClock
+from zugvogel.adapters.processes import start_time
 from zugvogel.adapters.qemu import vm_log
 from zugvogel.adapters.qemu.accel import probe_accelerator
 from zugvogel.adapters.qemu.command_line import HostSide, arguments
-from zugvogel.adapters.qemu.process import SOCKETS, Spawned, processes_with, reap, start_time
+from zugvogel.adapters.qemu.process import SOCKETS, Spawned, processes_with, reap
 from zugvogel.adapters.qemu.qmp_machine import QmpMachine
 from zugvogel.adapters.unix_user import UnixUser
 from zugvogel.errors import ProcedureFailed, Refused, Unreachable
@@ -212,6 +213,9 @@ class QemuHypervisor:
             shutil.rmtree(directory, ignore_errors=True)
             return None
         machine = QmpMachine(directory, spawned, self._clock)
+        if machine.is_frozen:  # it answers once it is let go on
+            self._machines[spawned.vm] = machine
+            return machine
         try:
             await machine.connect(READY_S)
         except Unreachable as error:

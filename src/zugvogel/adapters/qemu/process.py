@@ -17,17 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zugvogel.adapters.processes import start_time
+
 SPAWN_FILE = "spawn.json"
 SOCKETS = "sock"
-
-
-def start_time(pid: int) -> int | None:
-    """Clock ticks since boot at which `pid` started; None when there is no such process (or a zombie)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
-from zugvogel.adapters.qemu import guest_agent, migration, saved_memory
+from zugvogel.adapters import processes
+from zugvogel.adapters.qemu import activity, guest_agent, migration, saved_memory
 from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
 from zugvogel.domain.migration import MigrationSample
 from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
@@ -29,11 +30,12 @@ QUIT_S = 5.0
 AGAIN_S = 1.0
 DIRTY_RATE_S = 1
 AGENT_S = 10.0
+THAW_S = 10.0
 
 
 class QmpMachine:
-    """Made by `QemuHypervisor`; `connect` before use. A QMP connection that breaks off while the process lives is
-    made again."""
+    """Made by `QemuHypervisor`; `connect` before use, or `thaw` one that is frozen. A QMP connection that breaks
+    off while the process lives is made again."""
 
     def __init__(self, directory: Path, spawned: Spawned, clock: Clock) -> None:
         self._directory = directory
@@ -57,12 +59,20 @@ class QmpMachine:
         return self._spawned.pid
 
     @property
+    def start_ticks(self) -> int:
+        return self._spawned.start
+
+    @property
     def tags(self) -> dict[str, Any]:
         return dict(self._spawned.tags)
 
     @property
     def is_alive(self) -> bool:
         return self._watch.is_alive
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.is_alive and processes.is_stopped(self.pid)
 
     @property
     def serial_socket(self) -> Path:
@@ -76,6 +86,19 @@ class QmpMachine:
         self._spawned.tags = {**self._spawned.tags, **tags}
         if self.is_alive:
             self._spawned.save(self._directory)
+
+    def freeze(self) -> None:
+        self._watch.signal(signal.SIGSTOP)
+
+    async def thaw(self) -> None:
+        self._watch.signal(signal.SIGCONT)
+        if self._serving is None:  # adopted while it was frozen
+            self._serving = asyncio.create_task(self._serve_anew())
+        deadline = self._clock.monotonic() + THAW_S
+        while self.is_alive and self._client.runstate is not Runstate.RUNNING:
+            if self._clock.monotonic() > deadline:
+                raise DeadlineExceeded(f"QEMU of {self.vm} goes on but does not answer on QMP yet")
+            await asyncio.sleep(0.005)
 
     # connection ----------------------------------------------------------------------------------
 
@@ -115,10 +138,14 @@ class QmpMachine:
             await self._hang_up()
             await asyncio.sleep(0.1)  # mostly it is the process that ended
             if self.is_alive:
+                log.warning("%s: QMP broke off; connecting again", self.vm)
                 await self._connect_again()
 
+    async def _serve_anew(self) -> None:
+        await self._connect_again()
+        await self._serve()
+
     async def _connect_again(self) -> None:
-        log.warning("%s: QMP broke off; connecting again", self.vm)
         while self.is_alive:
             self._client = QMPClient(self._spawned.vm)
             try:
@@ -192,6 +219,8 @@ class QmpMachine:
     async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         if not self.is_alive:
             raise Unreachable(f"QEMU of {self.vm} has ended")
+        if self.is_frozen:
+            raise Unreachable(f"QEMU of {self.vm} is frozen", "it goes on when this host's beats work again")
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), COMMAND_S)
         except ExecuteError as error:
@@ -230,7 +259,24 @@ class QmpMachine:
             self._directory / SOCKETS / "guest-agent.sock", "guest-set-time", {"time": time.time_ns()}, AGENT_S
         )
 
+    async def ping_guest(self, timeout_s: float) -> bool:
+        ports = {p["label"]: p for p in await self.execute("query-chardev")}
+        if not ports.get("agent0", {}).get("frontend-open"):
+            return False
+        try:
+            await guest_agent.call(self._directory / SOCKETS / "guest-agent.sock", "guest-ping", {}, timeout_s)
+        except ProcedureFailed as error:
+            log.info("%s: its guest's agent lives: %s", self.vm, error)
+        return True
+
+    async def io_count(self) -> int:
+        disks = await self.execute("query-blockstats")
+        return activity.operations(disks) + await asyncio.to_thread(activity.packets_sent, self.tap_names)
+
     async def quit(self) -> None:
+        if self.is_frozen:
+            await self.kill()
+            return
         with contextlib.suppress(Unreachable, ProcedureFailed, TimeoutError):
             await asyncio.wait_for(self.execute("quit"), QUIT_S)
         if not await self._watch.wait(QUIT_S):
