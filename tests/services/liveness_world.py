@@ -4,7 +4,7 @@ heartbeats and the cluster view use."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from zugvogel.domain.datastore import Beat, Datastore
@@ -51,6 +51,7 @@ class Mount:
         self.beats = self
         self.files = files
         self.fault = ""
+        self.role_leases: object = None
 
     async def write(self, beat: Beat) -> None:
         await self._pass()
@@ -72,29 +73,34 @@ class Mount:
 
 
 class Node:
-    def __init__(self, world: World, host: Host, mounts: list[Mount]) -> None:
+    def __init__(self, world: World, host: Host, mounts: list[Mount], boot: int = 0) -> None:
+        boot_id = f"boot-{host.name}{boot or ''}"
         self.world, self.name, self.mounts = world, host.name, mounts
         self.is_isolated = False
+        self.judge_round: Callable[[str], int] = lambda datastore: 0
+        self.detection_time_ms = 15000
         self.report: HostReport | None = HostReport(
             host=host.name,
-            boot_id=f"boot-{host.name}",
+            boot_id=boot_id,
             facts=HostFacts(cpu=CPU, cores=2, memory_total_bytes=2**31),
         )
         self.beats = BeatService(
-            host.name, f"boot-{host.name}", world.clock,
+            host.name, boot_id, world.clock,
             datastores=lambda: cast(Sequence[MountedDatastore], self.mounts), interval_s=lambda: 1.0,
-            detection_time_ms=lambda: 15000,
+            detection_time_ms=lambda: self.detection_time_ms,
             hears=lambda: self.heartbeats.hears(), is_isolated=lambda: self.is_isolated,
+            judge_round=lambda datastore: self.judge_round(datastore),
         )  # fmt: skip
         self.heartbeats = HeartbeatService(
-            host.name, f"boot-{host.name}", world.clock, hosts=lambda: world.hosts, sender=self, peers=self,
+            host.name, boot_id, world.clock, hosts=lambda: world.hosts, sender=self, peers=self,
             report=lambda: self.report, load=lambda: Load(0.5, 2**30), beat_counters=self.beats.counters,
             interval_s=lambda: 1.0,
         )  # fmt: skip
         self.view = ClusterView(
             host.name, world.clock, hosts=lambda: world.hosts, heartbeats=self.heartbeats, beats=self.beats,
             peers=self, report=lambda: self.report, load=lambda: Load(0.5, 2**30),
-            detection_time_ms=lambda: 15000,
+            detection_time_ms=lambda: self.detection_time_ms, active_primaries=lambda: world.active_primaries,
+            is_isolated=lambda: self.is_isolated,
         )  # fmt: skip
 
     @property
@@ -103,7 +109,7 @@ class Node:
 
     def send(self, to: Host, heartbeat: Heartbeat) -> None:
         self.world.sent.append((self.name, to.name))
-        if self.world.reaches(self.name, to.name):
+        if self.world.reaches(self.name, to.name) and (self.name, to.name) not in self.world.unheard:
             if self.world.drops_reports:
                 heartbeat = heartbeat.model_copy(update={"report": None})
             self.world.nodes[to.name].heartbeats.receive(heartbeat)
@@ -139,6 +145,10 @@ class World:
         self.nodes = {h.name: Node(self, h, [Mount(n, self.files[n]) for n in datastores]) for h in self.hosts}
         self.dead: set[str] = set()
         self.cut: set[str] = set()
+        self.paused: set[str] = set()
+        self.unheard: set[tuple[str, str]] = set()
+        """(from, to): heartbeats that are lost."""
+        self.active_primaries: frozenset[str] = frozenset()
         self.drops_reports = False
         self.sent: list[tuple[str, str]] = []
         self.calls: list[tuple[str, str, str]] = []
@@ -150,8 +160,12 @@ class World:
         for _ in range(seconds):
             self.clock.now += 1.0
             for node in self.nodes.values():
-                if node.name not in self.dead:
-                    await node.beats.tick()
-                    await node.heartbeats.tick()
+                if node.name not in self.dead | self.paused:
+                    await self.tick(node)
             for _ in range(5):
                 await asyncio.sleep(0)
+
+    async def tick(self, node: Node) -> None:
+        """What `node` does each second."""
+        await node.beats.tick()
+        await node.heartbeats.tick()

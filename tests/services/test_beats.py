@@ -1,4 +1,11 @@
-from tests.services.liveness_world import World
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from tests.services.liveness_world import Mount, World
+from zugvogel.domain.datastore import Beat
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.beats import BeatService
 
 
 async def test_a_hung_datastore_holds_up_neither_the_loop_nor_the_other_datastore() -> None:
@@ -45,6 +52,90 @@ async def test_stillness_of_others_grows_only_while_own_rounds_succeed() -> None
     assert h1.beats.seen("ds")["h1"].beat.hears == ()
 
 
+async def test_a_mark_may_be_as_young_as_the_end_of_the_reading_that_showed_it() -> None:
+    world = World(hosts=2)
+    await world.pass_time(3)
+    h1 = world.nodes["h1"]
+    read = h1.mounts[0].read_all
+
+    async def slow() -> dict[str, Beat]:
+        await world.clock.sleep(2.0)
+        return await read()
+
+    h1.mounts[0].read_all = slow  # type: ignore[method-assign]
+    await h1.beats.tick()
+    await world.nodes["h2"].beats.tick()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    seen = h1.beats.seen("ds")["h2"].stillness
+    assert (seen.since, seen.seen_at) == (world.clock.now, world.clock.now)
+
+
+async def test_a_host_that_judges_nobody_reads_beats_while_it_is_asked_for_them() -> None:
+    world = World(hosts=2)
+    reads_always = False
+    mount = Mount("ds", world.files["ds"])
+    beats = BeatService(
+        "h3", "b", world.clock, datastores=lambda: cast(Sequence[MountedDatastore], [mount]),
+        interval_s=lambda: 1.0, detection_time_ms=lambda: 15000, reads_always=lambda: reads_always,
+    )  # fmt: skip
+
+    async def pass_time(seconds: int) -> None:
+        for _ in range(seconds):
+            await world.pass_time(1)
+            await beats.tick()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    await pass_time(3)
+    assert beats.counters()
+    assert beats.seen("ds") == {}
+    await pass_time(5)
+    world.dead = {"h2"}
+    await pass_time(10)
+    assert not beats.is_silent("ds", "h2")
+    await pass_time(7)
+    assert beats.is_silent("ds", "h2")
+    await pass_time(70)
+    assert beats.seen("ds") == {}  # what was read a minute ago tells nothing of now
+    reads_always = True
+    await pass_time(17)
+    assert beats.is_silent("ds", "h2")
+
+
+async def test_what_was_read_before_an_outage_says_of_nobody_that_it_is_silent() -> None:
+    world = World(hosts=2)
+    await world.pass_time(2)
+    world.dead = {"h2"}
+    await world.pass_time(18)
+    h1 = world.nodes["h1"]
+    assert h1.beats.is_silent("ds", "h2")
+    h1.mounts[0].fault = "error"
+    await world.pass_time(4)
+    assert not h1.beats.is_silent("ds", "h2")
+
+
+async def test_a_beat_of_a_large_cluster_fits_its_block_and_names_those_that_do_not_move() -> None:
+    world = World(hosts=2)
+    await world.pass_time(2)
+    h1 = world.nodes["h1"]
+    crowd = tuple(f"host-{i:03}" for i in range(500))
+    h1.beats._hears = lambda: ("h2", *crowd)
+    await world.pass_time(1)
+    beat = world.files["ds"]["h1"]
+    assert "host-000" in beat.hears
+    assert "h2" not in beat.hears
+    assert len(beat.model_dump_json()) < 4000
+    assert Beat.model_validate_json(beat.model_dump_json()) == beat
+
+
+async def test_a_beat_carries_the_round_of_judging() -> None:
+    world = World(hosts=1)
+    world.nodes["h1"].judge_round = lambda datastore: {"ds": 7}[datastore]
+    await world.pass_time(1)
+    assert world.files["ds"]["h1"].judge_round == 7
+
+
 async def test_a_removed_datastore_is_forgotten() -> None:
     world = World(hosts=1, datastores=("a", "b"))
     h1 = world.nodes["h1"]
@@ -66,3 +157,24 @@ async def test_a_round_under_way_counts_as_the_beats_latency() -> None:
     await world.pass_time(4)
     assert h1.beats.latency_s("ds") >= 3.0
     assert h1.beats.latency_s("other") == 0.0
+
+
+async def test_a_host_that_may_not_beat_writes_none_and_says_why() -> None:
+    world = World(hosts=2)
+    h1 = world.nodes["h1"]
+    told: list[float] = []
+    may = [True]
+    h1.beats._may_write = lambda: (may[0], "" if may[0] else "the guard does not tick")
+    h1.beats._on_good = lambda: told.append(h1.beats.good_times()["ds"])
+    assert h1.beats.promised_ms() is None
+    await world.pass_time(2)
+    assert told == [world.clock.now - 1, world.clock.now]
+    assert h1.beats.promised_ms() == 15000
+    may[0], before = False, world.files["ds"]["h1"]
+    await world.pass_time(2)
+    assert world.files["ds"]["h1"] == before
+    assert h1.beats.usable("ds") == (False, "the guard does not tick")
+    assert len(told) == 2
+    may[0] = True
+    await world.pass_time(1)
+    assert h1.beats.usable("ds") == (True, "")

@@ -143,3 +143,109 @@ async def test_a_secondary_refuses_to_judge_and_unknown_hosts_are_not_found() ->
         await world.nodes["h2"].handlers["cluster.status"]({})
     with pytest.raises(NotFound):
         await world.nodes["h1"].verdict_of("h9")
+
+
+async def test_a_live_host_in_maintenance_is_shown_as_such_and_a_failed_one_as_failed() -> None:
+    world = World()
+    await world.pass_time(3)
+    world.hosts[0] = world.hosts[0].model_copy(update={"is_in_maintenance": True})
+    world.hosts[2] = world.hosts[2].model_copy(update={"is_in_maintenance": True})
+    expected = {"h1": Verdict.MAINTENANCE, "h2": Verdict.LIVE, "h3": Verdict.MAINTENANCE}
+    assert await verdicts(world, "h1") == await verdicts(world, "h2") == expected
+    world.dead = {"h3"}
+    await world.pass_time(18)
+    assert (await verdicts(world))["h3"] is Verdict.FAILED
+
+
+async def test_who_holds_the_role_of_a_datastore_is_an_active_primary() -> None:
+    world = World()
+    await world.pass_time(3)
+    world.active_primaries = frozenset({"h2"})
+    for judge in ("h1", "h2"):
+        statuses = await world.nodes[judge].view.statuses()
+        assert [s.host.name for s in statuses if s.is_active_primary] == ["h2"]
+
+
+async def test_an_isolated_host_calls_itself_so() -> None:
+    world = World()
+    await world.pass_time(3)
+    world.nodes["h1"].is_isolated = True
+    assert (await verdicts(world))["h1"] is Verdict.ISOLATED
+
+
+async def test_all_who_ask_at_the_same_instant_get_one_judgement() -> None:
+    world = World()
+    await world.pass_time(3)
+    view = world.nodes["h1"].view
+    first, second = view.judged(), view.judged()
+    assert first is not second
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    world.clock.now += 0.1
+    assert view.judged()[1] is not first[1]
+
+
+async def test_what_a_secondary_hears_keeps_a_host_from_being_failed() -> None:
+    """h2 lost its storage and its network to h1, not to the secondary h3."""
+    world = World(hosts=3, primaries=2)
+    await world.pass_time(5)
+    world.nodes["h2"].mounts[0].fault = "error"
+    world.unheard = {("h2", "h1")}
+    await world.pass_time(20)
+    status = await world.nodes["h1"].verdict_of("h2")
+    assert status.verdict is Verdict.STORAGE_LOST
+    assert "still heard by h3" in status.why
+    world.dead = {"h2"}
+    await world.pass_time(6)
+    assert (await world.nodes["h1"].verdict_of("h2")).verdict is Verdict.FAILED
+
+
+async def test_a_t_that_was_lowered_counts_for_a_host_once_it_lives_by_it() -> None:
+    world = World()
+    await world.pass_time(5)
+    for name in ("h1", "h2"):
+        world.nodes[name].detection_time_ms = 5000
+    world.dead = {"h3"}
+    await world.pass_time(13)
+    assert (await verdicts(world))["h3"] is Verdict.LIVE
+    await world.pass_time(4)
+    assert (await verdicts(world))["h3"] is Verdict.FAILED
+    world.dead = {"h2", "h3"}
+    await world.pass_time(7)
+    assert (await verdicts(world))["h2"] is Verdict.FAILED
+
+
+async def test_a_beat_that_was_not_read_lately_proves_nothing() -> None:
+    """h3 had lost its storage when the judge read last. It has it again, and is then cut off."""
+    world = World()
+    await world.pass_time(5)
+    world.nodes["h3"].mounts[0].fault = "error"
+    await world.pass_time(20)
+    assert (await verdicts(world))["h3"] is Verdict.STORAGE_LOST
+    world.nodes["h1"].beats._judge = lambda *_: None  # type: ignore[method-assign]
+    world.nodes["h3"].mounts[0].fault = ""
+    world.cut = {"h3"}
+    await world.pass_time(20)
+    assert (await verdicts(world))["h3"] is Verdict.PARTITIONED
+
+
+async def test_a_host_is_explained_by_the_primary_that_judges_it_also_to_a_secondary() -> None:
+    world = World(hosts=3, primaries=2)
+    await world.pass_time(5)
+    world.active_primaries = frozenset({"h1"})
+    own = await world.nodes["h1"].view.explain("h1")
+    assert own.judgement == "h1 is live: this host judges"
+    assert "it is the active primary: it judges hosts and starts failover" in own.evidence
+    assert "own beat on ds: 0.0 s ago" in own.evidence
+    world.dead = {"h2"}
+    await world.pass_time(20)
+    told = await world.nodes["h3"].view.explain("h2")
+    assert told == world.nodes["h1"].view.explained("h2")
+    assert (told.judge, told.subject) == ("h1", "h2")
+    assert told.judgement.startswith("h2 is failed: no heartbeat for 20 s")
+    assert "heard by: no host says that it hears it" in told.evidence
+    with pytest.raises(NotFound):
+        await world.nodes["h1"].view.explain("h9")
+    with pytest.raises(NotFound):
+        await world.nodes["h3"].view.explain("h9")
+    with pytest.raises(Refused):
+        await world.nodes["h3"].handlers["cluster.explain"]({"host": "h1"})

@@ -13,6 +13,7 @@ class Machine:
     def __init__(self) -> None:
         self.state = MachineStatus.IO_ERROR
         self.continued = 0
+        self.is_frozen = False
 
     async def status(self) -> MachineStatus:
         return self.state
@@ -59,4 +60,16 @@ async def test_a_vm_that_stands_still_for_another_reason_or_is_busy_is_left_alon
     await stops.tick()
     machine.state, guest.busy = MachineStatus.IO_ERROR, "migrating"
     await stops.tick()
+    assert (machine.continued, told) == (0, [])
+
+
+async def test_one_that_is_frozen_is_not_asked_and_not_told_as_thawed() -> None:
+    stops, guest, machine, told, usable = world()
+    usable["shared"] = True
+    machine.is_frozen = True
+    await stops.tick()
+    guest.is_paused, guest.frozen_why = False, "the beats of its host fail"
+    await stops.tick()
+    machine.is_frozen = False
+    await stops.tick()  # whoever froze it tells that it goes on
     assert (machine.continued, told) == (0, [])

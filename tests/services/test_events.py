@@ -72,3 +72,14 @@ async def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
     kept = await registry.list(events.PREFIX)
     assert len(kept) == 10
     assert b'"24"' in kept[-1].value
+
+
+async def test_events_are_chosen_before_they_are_counted() -> None:
+    log = EventLog("host1", MemoryRegistry(), FastClock())
+    for i in range(6):
+        log.emit("vm.started" if i % 2 else "host.failed", f"{'web' if i % 2 else 'host'}{i}", str(i))
+    await written(log)
+    assert [e.message for e in await log.list(kind="vm", limit=2)] == ["3", "5"]
+    assert [e.message for e in await log.list(vm="web3")] == ["3"]
+    assert [e.message for e in await log.list(host="host2", kind="host.failed")] == ["2"]
+    assert [e.message for e in await log.list(host="host1", kind="host", limit=1)] == ["4"]

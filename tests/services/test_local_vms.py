@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
 
+from tests.core.facts import definition
 from zugvogel.errors import NotFound, Refused, Unreachable
+from zugvogel.ports.hypervisor import MachineEvent
 from zugvogel.services.local_vms import LOOKING, SETTLE_S, LocalVms
+from zugvogel.services.vm_ends import VmEnds
 
 
 class Clock:
@@ -100,3 +104,92 @@ async def test_a_look_that_does_not_end_is_told(vms: LocalVms, clock: Clock) -> 
     assert SETTLE_S <= clock.now < SETTLE_S + 1
     with pytest.raises(Unreachable):
         await vms.start("web")
+
+
+# failures ---------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """Ends when it is killed."""
+
+    vm = "web"
+
+    def __init__(self) -> None:
+        self.said = asyncio.Queue[MachineEvent]()
+
+    async def events(self) -> AsyncIterator[MachineEvent]:
+        while True:
+            event = await self.said.get()
+            yield event
+            if event.name == "EXITED":
+                return
+
+    async def kill(self) -> None:
+        self.said.put_nowait(MachineEvent("EXITED", {"why": "killed by signal 9 (SIGKILL)"}, 0.0))
+
+
+class Ends:
+    def __init__(self) -> None:
+        self.released: list[tuple[bool, bool, str]] = []
+
+    async def release_until_done(
+        self,
+        datastore: str,
+        name: str,
+        is_failure: bool,
+        why: str,
+        *,
+        is_heir_excluded: bool,
+        is_own_failure: bool,
+    ) -> None:
+        self.released.append((is_failure, is_failure and is_own_failure, why))
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("fail", (True, True, "its guest panicked")),
+        ("kill", (False, False, "its power was cut by request")),
+        ("give up", (True, False, "its host is isolated")),
+        ("dies", (True, True, "its QEMU ended: killed by signal 9 (SIGKILL)")),
+    ],
+)
+async def test_how_a_vm_ended_is_in_its_lease(vms: LocalVms, end: str, expected: tuple[bool, bool, str]) -> None:
+    machine, ends = Machine(), Ends()
+    vms.ends = cast(VmEnds, ends)
+    guest = vms.admit(cast(Any, machine), definition(name="web"), "nfs1", 4)
+    if end == "fail":
+        await vms.fail("web", "its guest panicked")
+    elif end == "kill":
+        await vms.kill("web")
+    elif end == "give up":
+        await vms.kill("web", failure_why="its host is isolated")
+    else:
+        await machine.kill()
+    assert guest.watcher is not None
+    await guest.watcher
+    assert ends.released == [expected]
+
+
+async def test_a_busy_vm_is_not_failed_and_its_end_counts_as_before(vms: LocalVms) -> None:
+    machine = Machine()
+    guest = vms.admit(cast(Any, machine), definition(name="web"), "nfs1", 4)
+    guest.busy = "migrating"
+    with pytest.raises(Refused):
+        await vms.fail("web", "its guest panicked")
+    assert (guest.is_own_failure, guest.failure_why) == (False, "")
+    assert guest.watcher is not None
+    guest.watcher.cancel()
+
+
+async def test_what_qemu_says_of_a_guest_is_passed_on(vms: LocalVms) -> None:
+    machine, heard = Machine(), list[str]()
+    vms.ends = cast(VmEnds, Ends())
+    vms.on_event = lambda guest, event: heard.append(event.name)
+    guest = vms.admit(cast(Any, machine), definition(name="web"), "nfs1", 4)
+    for name in ("STOP", "GUEST_CRASHLOADED", "RESUME"):
+        machine.said.put_nowait(MachineEvent(name, {}, 0.0))
+    await machine.kill()
+    assert guest.watcher is not None
+    await guest.watcher
+    assert heard == ["GUEST_CRASHLOADED"]

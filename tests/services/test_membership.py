@@ -167,6 +167,39 @@ async def test_a_promoted_secondary_gets_the_keys_and_signs_with_them(site: Site
     assert site.calls == []
 
 
+async def test_a_demoted_primary_drops_the_keys_once_a_primary_has_them(site: Site) -> None:
+    await with_hosts(site, 3)
+    hosts = {h.name: h for h in site.inventories["host1"].hosts()}
+    record = hosts["host3"].model_copy(update={"role": Role.SECONDARY})
+    await site.registry.put("hosts/host3", record.model_dump_json().encode())
+    await site.replicate()
+    site.off = {"host1", "host2"}
+    assert not await site.hosts["host3"].give_up_keys()
+    site.off = {"host1"}
+    site.lose_keys("host2")
+    assert not await site.hosts["host3"].give_up_keys()
+    assert site.keys("host3") is not None
+    site.off = set()
+    assert await site.hosts["host3"].give_up_keys()
+    assert site.keys("host3") is None
+    assert await site.hosts["host3"].give_up_keys()
+
+
+async def test_new_primaries_get_the_keys_from_one_that_was_demoted(site: Site) -> None:
+    """Roles were given out anew, and no primary has the keys yet."""
+    await with_hosts(site, 2)
+    roles = {"host1": Role.SECONDARY, "host2": Role.PRIMARY}
+    for host in site.inventories["host1"].hosts():
+        record = host.model_copy(update={"role": roles[host.name]})
+        await site.registry.put(f"hosts/{host.name}", record.model_dump_json().encode())
+    await site.replicate()
+    site.lose_keys("host2")
+    assert not await site.hosts["host2"].ensure_keys()
+    site.hosts["host2"]._former = lambda: [h for h in site.inventories["host2"].hosts() if h.name == "host1"]
+    assert await site.hosts["host2"].ensure_keys()
+    assert site.keys("host2") == site.keys("host1")
+
+
 async def test_a_promoted_secondary_asks_again_when_nobody_could_be_reached(site: Site) -> None:
     await with_hosts(site, 6)
     await site.remove("host2", through="host1")

@@ -8,8 +8,9 @@ from zugvogel.core import lease_rules
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
-from zugvogel.errors import ZugvogelError
+from zugvogel.errors import Unreachable, ZugvogelError
 from zugvogel.ports.hypervisor import Machine, MachineStatus
+from zugvogel.services.ha.thawing import WAITS, Step, Thawing
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.recovery import MigrationRecovery
@@ -19,10 +20,19 @@ log = logging.getLogger(__name__)
 
 
 class Adoption:
-    def __init__(self, vms: LocalVms, moves: MigrationRecovery, suspends: SuspendRecovery) -> None:
+    """`thawing` None: nobody lets a frozen QEMU go on here, and it is waited for."""
+
+    def __init__(
+        self,
+        vms: LocalVms,
+        moves: MigrationRecovery,
+        suspends: SuspendRecovery,
+        thawing: Thawing | None = None,
+    ) -> None:
         self._vms = vms
         self._moves = moves
         self._suspends = suspends
+        self._thawing = thawing
 
     async def take_over(self, machine: Machine) -> Guest | None:
         """A QEMU that outlived an earlier agent: keep it if the lease is still ours, end it if not. Waits for a
@@ -34,8 +44,14 @@ class Adoption:
     async def _take_over(self, machine: Machine) -> Guest | None:
         tags, name = machine.tags, machine.vm
         datastore = str(tags["datastore"])
+        self._vms.mounted(datastore)  # NotFound before anything is done with it
+        self._vms.run_unclaimed(machine, datastore)
         definition = await self._definition_of(machine, datastore)
         lease = await self._lease_when_readable(datastore, name)
+        if machine.is_frozen:
+            lease = await self._lease_to_go_on_by(machine, datastore)
+        if not machine.is_alive:
+            return None
         holds = lease is not None and lease.holder == self._vms.me and lease.state is LeaseState.RUNNING
         if lease is None or not holds:
             log.warning("%s: a QEMU is here but the lease is not ours (%s): ended", name, lease)
@@ -43,21 +59,33 @@ class Adoption:
             self._tell_ended(name, lease)
             return None
         guest = self._vms.admit(machine, definition, datastore, lease.epoch)
-        status = await machine.status()
-        guest.is_paused = status is not MachineStatus.RUNNING
-        if status is MachineStatus.PRELAUNCH:
-            await machine.cont()
+        await self._set_going(guest)
         self._vms.inventory.observe(
             Observation(
                 vm=name,
                 observed=VmState.RUNNING,
                 host=self._vms.host,
-                epoch=lease.epoch,
+                epoch=guest.epoch,
                 why="adopted",
                 wanted="running",
             )
         )
         return guest
+
+    async def _set_going(self, guest: Guest) -> None:
+        """One that was never told to run is told now. The guard may freeze it meanwhile, so it is asked until it
+        answers or is dead."""
+        machine = guest.machine
+        while machine.is_alive:
+            try:
+                status = await machine.status()
+                guest.is_paused = status is not MachineStatus.RUNNING
+                if status is MachineStatus.PRELAUNCH:
+                    await machine.cont()
+                return
+            except Unreachable as error:
+                log.warning("%s: not asked yet: %s", guest.name, error)
+                await self._vms.clock.sleep(1.0)
 
     def _tell_ended(self, name: str, lease: Lease | None) -> None:
         if lease is not None and lease.migration_id:  # the rest of a move that was over
@@ -83,6 +111,23 @@ class Adoption:
             except ZugvogelError as error:
                 log.warning("%s: lease not readable yet: %s", name, error)
                 await self._vms.clock.sleep(1.0)
+
+    async def _lease_to_go_on_by(self, machine: Machine, datastore: str) -> Lease | None:
+        """Of a QEMU that the guard froze while no agent ran: before QMP can be asked anything, this host must have
+        linked the next epoch. Returns when it goes on, or when its lease is not ours."""
+        while machine.is_frozen:
+            try:
+                thaw = await self._thawing.attempt(machine, datastore) if self._thawing is not None else WAITS
+                if thaw.step is Step.GOES_ON and thaw.lease is not None:
+                    await machine.set_tags(epoch=thaw.lease.epoch)
+                    told = f"{machine.vm} on {self._vms.host} goes on: its lease was still this host's"
+                    self._vms.events.emit("vm.thawed", machine.vm, told, evidence={"epoch": thaw.lease.epoch})
+                if thaw.step is not Step.WAITS:
+                    return thaw.lease
+            except ZugvogelError as error:
+                log.warning("%s: frozen, and it does not go on yet: %s", machine.vm, error)
+            await self._vms.clock.sleep(1.0)
+        return await self._lease_when_readable(datastore, machine.vm)
 
     async def tidy(self) -> None:
         """Once after the start: leases of this host that have no QEMU, and notes of moves that are over. A

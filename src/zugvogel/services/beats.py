@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from zugvogel.core import stillness
+from zugvogel.core import hearing
 from zugvogel.core.stillness import Stillness
-from zugvogel.core.verdicts import APART
+from zugvogel.core.verdicts import APART, LATE_AFTER
 from zugvogel.domain.datastore import Beat
-from zugvogel.errors import ZugvogelError
+from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.ticking import run_every
@@ -23,11 +24,12 @@ from zugvogel.services.ticking import run_every
 log = logging.getLogger(__name__)
 
 LATE_INTERVALS = 3
-"""A beat still under way after that many intervals makes the datastore unusable."""
+"""A beat still under way after that many intervals, and after LATE_AFTER of T, makes the datastore unusable."""
+ASKED_S = 60.0
+"""So long after somebody asked for them the others' beats are read on a host that judges nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenBeat:
+class SeenBeat(NamedTuple):
     """A host's beat on one datastore. `stillness` counts only while this host's own beats and reads work."""
 
     beat: Beat
@@ -43,16 +45,23 @@ class _Watch:
     """Of the last beat written in full; 0: none yet."""
     last_good_at: float | None = None
     """Start of the last good write: the guard counts from there too."""
+    promised_ms: int = 0
+    """Lowest detection time in a beat that stands there, or that may stand there; 0: none was tried yet."""
     took_s: float = 0.0
     """What the last good write took."""
     round_since: float | None = None
     failure: str = ""
     seen: dict[str, SeenBeat] = field(default_factory=dict)
+    """Replaced by each round, never changed."""
+    asked_at: float | None = None
     task: asyncio.Task[None] | None = None
 
 
 class BeatService:
-    """`datastores` gives what is mounted now; `hears` whom this host hears by heartbeat."""
+    """`datastores` gives what is mounted now; `hears` whom this host hears by heartbeat. `may_write` says whether
+    a beat may be written, and why not. `on_good` is called at once after each good one. `judge_round`: rounds this
+    host has finished as the active primary of a datastore. `reads_always` False: this host judges nobody, so the
+    others' beats are read only while somebody asks for them (of 64 hosts, that is 64 reads a second each)."""
 
     def __init__(
         self,
@@ -65,6 +74,10 @@ class BeatService:
         detection_time_ms: Callable[[], int],
         hears: Callable[[], tuple[str, ...]] = lambda: (),
         is_isolated: Callable[[], bool] = lambda: False,
+        may_write: Callable[[], tuple[bool, str]] = lambda: (True, ""),
+        on_good: Callable[[], None] = lambda: None,
+        judge_round: Callable[[str], int] = lambda datastore: 0,
+        reads_always: Callable[[], bool] = lambda: True,
     ) -> None:
         self._host = host
         self._boot_id = boot_id
@@ -74,7 +87,14 @@ class BeatService:
         self._detection_time_ms = detection_time_ms
         self._hears = hears
         self._is_isolated = is_isolated
+        self._may_write = may_write
+        self._on_good = on_good
+        self._judge_round = judge_round
+        self._reads_always = reads_always
+        self._beat = Beat(host=host, boot_id=boot_id, counter=0)
         self._watches: dict[str, _Watch] = {}
+        self.rounds = 0
+        """Counts what may have changed here: rounds that were begun or have ended."""
 
     async def run(self) -> None:
         """Until cancelled; rounds under way are cancelled with it."""
@@ -91,6 +111,7 @@ class BeatService:
         for watch in self._watches.values():
             if watch.task is None or watch.task.done():
                 watch.round_since = self._clock.monotonic()
+                self.rounds += 1
                 watch.task = asyncio.create_task(self._round(watch))
 
     def names(self) -> tuple[str, ...]:
@@ -109,7 +130,7 @@ class BeatService:
             return False, watch.failure
         if watch.round_since is not None:
             busy_s = self._clock.monotonic() - watch.round_since
-            if busy_s > LATE_INTERVALS * self._interval_s():
+            if busy_s > max(LATE_INTERVALS * self._interval_s(), LATE_AFTER * self._detection_time_ms() / 1000):
                 return False, "it does not answer: the last beat is still under way"
         return True, ""
 
@@ -126,6 +147,14 @@ class BeatService:
             return None
         return self._clock.monotonic() - watch.last_good_at
 
+    def good_times(self) -> dict[str, float]:
+        """datastore -> when this host began its last good beat there, on its own clock."""
+        return {n: w.last_good_at for n, w in self._watches.items() if w.last_good_at is not None}
+
+    def promised_ms(self) -> int | None:
+        """The lowest detection time by which others may judge this host now: it is in the beats they see."""
+        return min((w.promised_ms for w in self._watches.values() if w.promised_ms), default=None)
+
     def latency_s(self, datastore: str) -> float:
         """What this host's beat takes there: the last one, or the round under way if that is longer already."""
         watch = self._watches.get(datastore)
@@ -134,15 +163,24 @@ class BeatService:
         under_way = self._clock.monotonic() - watch.round_since if watch.round_since is not None else 0.0
         return max(watch.took_s, under_way)
 
-    def seen(self, datastore: str) -> dict[str, SeenBeat]:
+    def seen(self, datastore: str) -> Mapping[str, SeenBeat]:
         """Every host's beat as last read there."""
         watch = self._watches.get(datastore)
-        return dict(watch.seen) if watch is not None else {}
+        if watch is None:
+            return {}
+        watch.asked_at = self._clock.monotonic()
+        return watch.seen
 
     def is_silent(self, datastore: str, host: str) -> bool:
         """That host's beat there was seen to stand still for longer than the detection time."""
         beat = self.seen(datastore).get(host)
-        return beat is not None and beat.stillness.still_s > self._detection_time_ms() / 1000
+        if beat is None or not self.is_current(beat):
+            return False
+        return beat.stillness.still_s > max(self._detection_time_ms(), beat.beat.detection_time_ms) / 1000
+
+    def is_current(self, seen: SeenBeat) -> bool:
+        """It was read so lately that it tells of now."""
+        return self._clock.monotonic() - seen.stillness.seen_at <= self._max_gap_s()
 
     def _follow(self, mounted: Sequence[MountedDatastore]) -> None:
         now = {m.datastore.name: m for m in mounted}
@@ -152,6 +190,8 @@ class BeatService:
                 task.cancel()
         for name, datastore in now.items():
             watch = self._watches.get(name)
+            if watch is not None and watch.mounted is datastore:
+                continue
             if watch is None or watch.mounted.datastore != datastore.datastore:
                 if watch is not None and watch.task is not None:
                     watch.task.cancel()
@@ -163,8 +203,11 @@ class BeatService:
         name = watch.mounted.datastore.name
         try:
             await self._write(watch)
-            read_at = self._clock.monotonic()
-            self._judge(watch, await watch.mounted.beats.read_all(), read_at)
+            if self._is_read(watch):
+                read_at = self._clock.monotonic()
+                self._judge(watch, await watch.mounted.beats.read_all(), read_at)
+            else:
+                watch.seen = {}
         except ZugvogelError as error:
             if watch.failure != error.cause:
                 log.warning("beat on datastore %s: %s", name, error)
@@ -178,33 +221,64 @@ class BeatService:
                 log.info("beat on datastore %s: works again", name)
             watch.failure = ""
         watch.round_since = None
+        self.rounds += 1
 
     async def _write(self, watch: _Watch) -> None:
+        may_write, why_not = self._may_write()
+        if not may_write:
+            raise Refused(why_not)
         started = self._clock.monotonic()
         # From the boot clock, so that it grows across restarts of the agent within one boot as well.
         counter = max(watch.counter + 1, int(started * 1000))
-        beat = Beat(
-            host=self._host,
-            boot_id=self._boot_id,
-            counter=counter,
-            is_isolated=self._is_isolated(),
-            hears=self._hears(),
-            detection_time_ms=self._detection_time_ms(),
+        # Copied, not validated: these are this host's own values, once an interval for each datastore.
+        beat = self._beat.model_copy(
+            update={
+                "counter": counter,
+                "is_isolated": self._is_isolated(),
+                "hears": self._told_heard(watch),
+                "detection_time_ms": self._detection_time_ms(),
+                "judge_round": self._judge_round(watch.mounted.datastore.name),
+            }
         )
+        promised_ms = beat.detection_time_ms
+        watch.promised_ms = min(promised_ms, watch.promised_ms or promised_ms)
         await watch.mounted.beats.write(beat)
+        watch.promised_ms = promised_ms
         watch.counter = counter
         watch.last_good_at = started
         watch.took_s = self._clock.monotonic() - started
+        self._on_good()
+
+    def _told_heard(self, watch: _Watch) -> tuple[str, ...]:
+        """Whom this host hears, as many as fit a beat; those first whose beats do not move here."""
+        heard = self._hears()
+        if hearing.fits(heard):
+            return heard
+        gap_s = self._max_gap_s()
+        moving = {name for name, seen in watch.seen.items() if seen.stillness.still_s < gap_s}
+        return hearing.told(heard, moving)
+
+    def _is_read(self, watch: _Watch) -> bool:
+        if self._reads_always():
+            return True
+        return watch.asked_at is not None and self._clock.monotonic() - watch.asked_at < ASKED_S
 
     def _judge(self, watch: _Watch, beats: dict[str, Beat], read_at: float) -> None:
-        """`read_at` is the start of the read: what it shows is at least that old."""
-        max_gap_s = APART * self._detection_time_ms() / 1000
+        """`read_at` is the start of the read. What it shows may be as young as its end."""
+        ended_at = self._clock.monotonic()
+        max_gap_s, known = self._max_gap_s(), watch.seen
         seen: dict[str, SeenBeat] = {}
-        for host in beats.keys() | watch.seen.keys():
-            beat, before = beats.get(host), watch.seen.get(host)
-            mark = (beat.boot_id, beat.counter) if beat is not None else None
-            after = stillness.observe(before.stillness if before else None, mark, read_at, max_gap_s)
-            latest = beat if beat is not None else before.beat if before else None
-            if after is not None and latest is not None:
-                seen[host] = SeenBeat(latest, after)
+        for host, beat in beats.items():
+            before, mark = known.get(host), (beat.boot_id, beat.counter)
+            if before is None:
+                after = Stillness(mark, ended_at, ended_at)
+            else:
+                after = before.stillness.observe(mark, read_at, max_gap_s, ended_at)
+            seen[host] = SeenBeat(beat, after)
+        for host in known.keys() - beats.keys():
+            beat, still = known[host]
+            seen[host] = SeenBeat(beat, still.observe(None, read_at, max_gap_s, ended_at))
         watch.seen = seen
+
+    def _max_gap_s(self) -> float:
+        return APART * self._detection_time_ms() / 1000

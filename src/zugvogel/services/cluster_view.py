@@ -1,17 +1,27 @@
 """The state of all hosts: judged on a primary, fetched from one on a secondary.
 
 A primary judges from what it hears and reads itself, without etcd and without asking anybody, so the view
-stays true with every majority gone. A secondary hears no heartbeats and asks the primaries in the order of
-their addition.
+stays true with every majority gone. A secondary hears the primaries alone and asks them in the order of their
+addition.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
-from zugvogel.core.verdicts import APART, FROZEN_AFTER, BeatEvidence, HostEvidence, Judgement, judge
+from zugvogel.core.explaining import HaSettings, HostCase, explain_host
+from zugvogel.core.verdicts import (
+    APART,
+    FROZEN_AFTER,
+    BeatEvidence,
+    HostEvidence,
+    Judgement,
+    in_maintenance,
+    judge,
+)
+from zugvogel.domain.ha import Explanation
 from zugvogel.domain.host import Host, HostReport, HostStatus, Role, Verdict
 from zugvogel.errors import NotFound, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -24,8 +34,33 @@ ASK_TIMEOUT_S = 2.0
 AVOIDED_S = 10.0
 """A primary that did not answer is asked last for so long."""
 
+T = TypeVar("T")
+
+
+class _Look(NamedTuple):
+    """What is the same for all hosts in one round of judging. `datastores`: name, beats seen there, whether this
+    host's own beats and reads succeed there. `since`: this host listens."""
+
+    now: float
+    since: float
+    detection_ms: int
+    apart_s: float
+    datastores: list[tuple[str, Mapping[str, SeenBeat], bool]]
+    hearers: _Hearers
+
+
+class _Seen(NamedTuple):
+    """All that is known of one other host."""
+
+    heard: Heard | None
+    beats: dict[str, SeenBeat | None]
+    evidence: HostEvidence
+
 
 class ClusterView:
+    """`active_primaries`: hosts that hold a datastore's role of the active primary. `is_isolated`: this host.
+    `ha_settings`: for explanations."""
+
     def __init__(
         self,
         host: str,
@@ -38,6 +73,9 @@ class ClusterView:
         report: Callable[[], HostReport | None],
         load: Callable[[], Load],
         detection_time_ms: Callable[[], int],
+        active_primaries: Callable[[], frozenset[str]] = frozenset,
+        is_isolated: Callable[[], bool] = lambda: False,
+        ha_settings: Callable[[], HaSettings] = HaSettings,
     ) -> None:
         self._host = host
         self._clock = clock
@@ -48,6 +86,11 @@ class ClusterView:
         self._report = report
         self._load = load
         self._detection_time_ms = detection_time_ms
+        self._active_primaries = active_primaries
+        self._is_isolated = is_isolated
+        self._ha_settings = ha_settings
+        self._judged: list[HostStatus] = []
+        self._judged_from: tuple[object, ...] = ()
         self._fetched: list[HostStatus] = []
         self._fetched_at: float | None = None
         self._avoided_until: dict[str, float] = {}
@@ -61,7 +104,7 @@ class ClusterView:
         async with self._fetching:
             now = self._clock.monotonic()
             if self._fetched_at is None or now - self._fetched_at > CACHED_S:
-                self._fetched = await self._fetch()
+                self._fetched = await self._ask("cluster.status", {}, _statuses)
                 self._fetched_at = self._clock.monotonic()
             return list(self._fetched)
 
@@ -70,45 +113,88 @@ class ClusterView:
         for status in await self.statuses():
             if status.host.name == name:
                 return status
-        raise NotFound(f"there is no host {name} in the cluster", "see `zv host list`")
+        raise _no_host(name)
+
+    async def explain(self, name: str) -> Explanation:
+        """What the primary that judges for this host knows of `name`, and what follows. Raises `NotFound`,
+        `Unreachable` as `statuses`."""
+        if self._is_primary():
+            return self.explained(name)
+        return await self._ask("cluster.explain", {"host": name}, Explanation.model_validate)
 
     def judged(self) -> list[HostStatus]:
-        """This host's own judgement of all hosts; sound on primaries only, which hear everybody."""
-        hearers = self._hearers()
-        hosts = sorted(self._hosts(), key=lambda host: host.ordinal)
-        return [
-            self._own(host) if host.name == self._host else self._other(host, hearers.get(host.name, set()))
-            for host in hosts
-        ]
+        """This host's own judgement of all hosts; sound on primaries only, which hear everybody. Made once for
+        all who ask at the same instant."""
+        now, active, hosts = self._clock.monotonic(), self._active_primaries(), self._hosts()
+        made_from = (now, self._heartbeats.taken, self._beats.rounds, active, self._report(), *hosts)
+        if made_from != self._judged_from:
+            look = self._look(now)
+            self._judged = [
+                self._own(host, host.name in active)
+                if host.name == self._host
+                else self._other(host, host.name in active, look)
+                for host in sorted(hosts, key=lambda host: host.ordinal)
+            ]
+            self._judged_from = made_from
+        return list(self._judged)
+
+    def explained(self, name: str) -> Explanation:
+        """As `explain`, by this host's own judgement. Raises `NotFound`."""
+        status = next((s for s in self.judged() if s.host.name == name), None)
+        if status is None:
+            raise _no_host(name)
+        look = self._look(self._clock.monotonic())
+        seen = None if name == self._host else self._seen(status.host, look)
+        return explain_host(
+            HostCase(
+                host=status.host,
+                judge=self._host,
+                verdict=status.verdict,
+                why=status.why,
+                evidence=seen.evidence if seen else None,
+                own_ages_s={n: self._beats.own_age_s(n) for n in self._beats.names()},
+                is_active_primary=status.is_active_primary,
+            ),
+            self._ha_settings(),
+        )
 
     def handlers(self) -> dict[str, Handler]:
-        return {"cluster.status": self._answer}
+        return {"cluster.status": self._answer, "cluster.explain": self._answer_explain}
 
     async def _answer(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        self._refuse_on_secondary()
+        return {"statuses": [status.model_dump(mode="json") for status in self.judged()]}
+
+    async def _answer_explain(self, payload: dict[str, Any]) -> dict[str, Any]:
+        self._refuse_on_secondary()
+        return self.explained(str(payload.get("host"))).model_dump(mode="json")
+
+    def _refuse_on_secondary(self) -> None:
         if not self._is_primary():
             raise Refused(f"{self._host} is a secondary and judges nobody", "ask a primary")
-        return {"statuses": [status.model_dump(mode="json") for status in self.judged()]}
 
     def _is_primary(self) -> bool:
         return any(h.name == self._host and h.role is Role.PRIMARY for h in self._hosts())
 
     # on a secondary
 
-    async def _fetch(self) -> list[HostStatus]:
+    async def _ask(self, command: str, payload: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """The first answer of a primary."""
         now = self._clock.monotonic()
         primaries = [h for h in self._hosts() if h.role is Role.PRIMARY and h.name != self._host]
         primaries.sort(key=lambda h: (self._avoided_until.get(h.name, 0.0) > now, h.ordinal))
         causes = []
         for primary in primaries:
             try:
-                answer = await self._peers.call(primary, "cluster.status", {}, timeout_s=ASK_TIMEOUT_S)
-                statuses = [HostStatus.model_validate(item) for item in answer["statuses"]]
+                answer = read(await self._peers.call(primary, command, payload, timeout_s=ASK_TIMEOUT_S))
+            except NotFound:
+                raise
             except (ZugvogelError, ValueError, KeyError) as error:
                 self._avoided_until[primary.name] = now + AVOIDED_S
                 causes.append(error.cause if isinstance(error, ZugvogelError) else f"{primary.name}: {error}")
                 continue
             self._avoided_until.pop(primary.name, None)
-            return statuses
+            return answer
         raise Unreachable(
             "no primary answers: " + ("; ".join(causes) or "none is known"),
             "check the network of this host, or ask another host",
@@ -116,68 +202,86 @@ class ClusterView:
 
     # on a primary
 
-    def _own(self, host: Host) -> HostStatus:
+    def _own(self, host: Host, is_active: bool) -> HostStatus:
         ages = {name: self._beats.own_age_s(name) for name in self._beats.names()}
         frozen_s = FROZEN_AFTER * self._detection_time_ms() / 1000
         lost = [name for name, age in ages.items() if age is not None and age >= frozen_s]
-        verdict = Verdict.STORAGE_LOST if lost else Verdict.LIVE
-        why = f"its own beats fail on {', '.join(lost)}" if lost else "this host judges"
+        if lost:
+            judgement = Judgement(Verdict.STORAGE_LOST, f"its own beats fail on {', '.join(lost)}")
+        elif self._is_isolated():
+            judgement = Judgement(Verdict.ISOLATED, "this host hears nobody, and no isolation address answers it")
+        else:
+            judgement = Judgement(Verdict.LIVE, "this host judges")
+        judgement = in_maintenance(judgement) if host.is_in_maintenance else judgement
         load = self._load()
         return HostStatus(
             host=host,
-            verdict=verdict,
-            why=why,
+            verdict=judgement.verdict,
+            why=judgement.why,
             heartbeat_age_s=0.0,
             beat_ages_s={name: round(age, 1) for name, age in ages.items() if age is not None},
             load1=load.load1,
             memory_available_bytes=load.memory_available_bytes,
             report=self._report(),
+            is_active_primary=is_active,
         )
 
-    def _other(self, host: Host, hearers: set[str]) -> HostStatus:
-        now = self._clock.monotonic()
-        heard = self._heartbeats.heard(host.name)
-        seen = {name: self._beats.seen(name).get(host.name) for name in self._beats.names()}
-        judgement = self._judge(heard, seen, tuple(sorted(hearers)), now)
+    def _look(self, now: float) -> _Look:
+        names, detection_ms = self._beats.names(), self._detection_time_ms()
+        return _Look(
+            now=now,
+            since=self._heartbeats.listening_since,
+            detection_ms=detection_ms,
+            apart_s=APART * detection_ms / 1000,
+            datastores=[(name, self._beats.seen(name), self._beats.usable(name)[0]) for name in names],
+            hearers=_Hearers(self),
+        )
+
+    def _other(self, host: Host, is_active: bool, look: _Look) -> HostStatus:
+        seen, now = self._seen(host, look), look.now
+        heard, judgement = seen.heard, judge(seen.evidence)
+        judgement = in_maintenance(judgement) if host.is_in_maintenance else judgement
         return HostStatus(
             host=host,
             verdict=judgement.verdict,
             why=judgement.why,
             heartbeat_age_s=round(now - heard.at, 1) if heard else None,
-            beat_ages_s={name: round(now - s.stillness.since, 1) for name, s in seen.items() if s},
+            beat_ages_s={name: round(now - s.stillness.since, 1) for name, s in seen.beats.items() if s},
             load1=heard.heartbeat.load1 if heard else 0.0,
             memory_available_bytes=heard.heartbeat.memory_available_bytes if heard else 0,
             report=heard.report if heard else None,
+            is_active_primary=is_active,
         )
 
-    def _judge(
-        self, heard: Heard | None, seen: dict[str, SeenBeat | None], hearers: tuple[str, ...], now: float
-    ) -> Judgement:
-        since = self._heartbeats.listening_since
-        times = [s.beat.detection_time_ms for s in seen.values() if s is not None]
-        return judge(
-            HostEvidence(
-                silence_s=now - (max(heard.at, since) if heard else since),
-                was_heard=heard is not None and heard.at >= since,
-                detection_time_s=max([self._detection_time_ms(), *times]) / 1000,
-                beats=tuple(self._beat_evidence(name, s, heard) for name, s in seen.items()),
-                heard_by=hearers,
+    def _seen(self, host: Host, look: _Look) -> _Seen:
+        heard, name = self._heartbeats.heard(host.name), host.name
+        silence_s = look.now - (max(heard.at, look.since) if heard else look.since)
+        detection_ms, beats, found = look.detection_ms, {}, []
+        for datastore, seen_there, is_usable in look.datastores:
+            seen = beats[datastore] = seen_there.get(name)
+            if seen is None:
+                found.append(BeatEvidence(datastore, None, is_usable))
+                continue
+            detection_ms = max(detection_ms, seen.beat.detection_time_ms)
+            found.append(
+                BeatEvidence(
+                    datastore,
+                    seen.stillness.still_s,
+                    is_usable and look.now - seen.stillness.seen_at <= look.apart_s,
+                    is_same_place=_is_same_place(datastore, seen, heard),
+                    is_isolated=seen.beat.is_isolated,
+                )
             )
+        evidence = HostEvidence(
+            silence_s=silence_s,
+            was_heard=heard is not None and heard.at >= look.since,
+            detection_time_s=detection_ms / 1000,
+            beats=tuple(found),
+            heard_by=look.hearers.of(name) if silence_s >= look.apart_s else (),
         )
+        return _Seen(heard, beats, evidence)
 
-    def _beat_evidence(self, datastore: str, seen: SeenBeat | None, heard: Heard | None) -> BeatEvidence:
-        is_readable, _ = self._beats.usable(datastore)
-        if seen is None:
-            return BeatEvidence(datastore, None, is_readable)
-        return BeatEvidence(
-            datastore,
-            seen.stillness.still_s,
-            is_readable,
-            is_same_place=_is_same_place(datastore, seen, heard),
-            is_isolated=seen.beat.is_isolated,
-        )
-
-    def _hearers(self) -> dict[str, set[str]]:
+    def hearers(self) -> dict[str, set[str]]:
         """host -> other hosts that lately told, by heartbeat or beat, that they hear it."""
         told: dict[str, set[str]] = {}
         for name in self._heartbeats.hears():
@@ -192,6 +296,27 @@ class ClusterView:
                     for host in seen.beat.hears:
                         told.setdefault(host, set()).add(name)
         return told
+
+
+class _Hearers:
+    """Who hears whom, found out when the first host has been quiet for a while: seldom."""
+
+    def __init__(self, view: ClusterView) -> None:
+        self._view = view
+        self._told: dict[str, set[str]] | None = None
+
+    def of(self, host: str) -> tuple[str, ...]:
+        if self._told is None:
+            self._told = self._view.hearers()
+        return tuple(sorted(self._told.get(host, ())))
+
+
+def _statuses(answer: dict[str, Any]) -> list[HostStatus]:
+    return [HostStatus.model_validate(item) for item in answer["statuses"]]
+
+
+def _no_host(name: str) -> NotFound:
+    return NotFound(f"there is no host {name} in the cluster", "see `zv host list`")
 
 
 def _is_same_place(datastore: str, seen: SeenBeat, heard: Heard | None) -> bool:

@@ -25,12 +25,14 @@ class DiskStops:
 
     async def tick(self) -> None:
         for guest in list(self._vms.guests.values()):
+            if guest.machine.is_frozen:
+                continue  # it answers nobody; whoever froze it lets it go on
             if guest.is_paused and not guest.busy:
                 try:
                     await self._look_at(guest)
                 except ZugvogelError as error:
                     log.warning("%s: stands still and was not looked at: %s", guest.name, error)
-            elif guest.frozen_why and not guest.is_paused:
+            elif guest.frozen_why == WHY and not guest.is_paused:
                 self._tell_thawed(guest)
 
     async def _look_at(self, guest: Guest) -> None:

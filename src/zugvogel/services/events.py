@@ -78,9 +78,11 @@ class EventLog:
         self._recent.append(event)
         self._wake.set()
 
-    async def list(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
-        """Oldest first. With `after` the first `limit` newer than that id, else the newest `limit`.
-        Without the registry: those this host saw itself."""
+    async def list(
+        self, *, after: str = "", limit: int = 200, subject: str = "", vm: str = "", host: str = "", kind: str = ""
+    ) -> list[Event]:
+        """Oldest first. With `after` the first `limit` newer than that id, else the newest `limit`. The others
+        choose as `Event.is_wanted`. Without the registry: those this host saw itself."""
         found = {e.id: e for e in self._recent}
         try:
             for prefix in self._prefixes(after):
@@ -90,7 +92,8 @@ class EventLog:
                         found[event.id] = event
         except Unreachable:
             log.debug("events from this host only: the registry does not answer")
-        events = [found[i] for i in sorted(found) if i > after and subject in ("", found[i].subject)]
+        newer = [found[i] for i in sorted(found) if i > after]
+        events = [e for e in newer if e.is_wanted(subject=subject, vm=vm, host=host, kind=kind)]
         return events[:limit] if after else events[-limit:] if limit else []
 
     def _prefixes(self, after: str) -> tuple[str, ...]:

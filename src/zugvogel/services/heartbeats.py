@@ -1,8 +1,11 @@
-"""Network heartbeats: every host to every primary, each interval (H1, P3).
+"""Network heartbeats, each interval (H1): every host to every primary (P3), and the primaries to the secondaries,
+so that these too hear somebody while they are not cut off. Never secondary to secondary: with n hosts that is
+about 10 n datagrams an interval.
 
 A heartbeat carries the digest of the host's report, for a few beats after a change the report itself. The
 receiver that holds another digest asks for the report by RPC (`report.get`), so that one lost or too large
-datagram costs a round trip and nothing else. Digests are opaque to the receiver: the sender makes them.
+datagram costs a round trip and nothing else. Digests are opaque to the receiver: the sender makes them. What
+goes to secondaries, which judge nobody, is the sign of life alone.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zugvogel.domain.host import Heartbeat, Host, HostReport, Role
 from zugvogel.errors import NotFound, ZugvogelError
@@ -27,8 +31,7 @@ FULL_REPORTS = 2
 """Heartbeats after a change that carry the whole report."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """The last heartbeat of a host, `at` on this host's monotonic clock, and the last report known."""
 
     heartbeat: Heartbeat
@@ -78,7 +81,17 @@ class HeartbeatService:
         self._own: HostReport | None = None
         self._own_digest = ""
         self._full_left = 0
+        self._template = Heartbeat(host=host, boot_id=boot_id, sequence=0, digest="")
+        self._listed: list[Host] = []
+        self._known: dict[str, Host] = {}
+        self._primaries: list[Host] = []
+        self._secondaries: list[Host] = []
         self._heard: dict[str, Heard] = {}
+        self._names: list[str] = []
+        """Of `_heard`, sorted."""
+        self._last_heard_at: float | None = None
+        self.taken = 0
+        """Counts heartbeats and reports that were taken in."""
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._fetch_failures: dict[str, str] = {}
 
@@ -90,32 +103,42 @@ class HeartbeatService:
                 fetch.cancel()
 
     async def tick(self) -> None:
-        """Send one heartbeat to every primary but this host."""
+        """Send one heartbeat to every primary but this host; a primary also to every secondary."""
         now = self._clock.monotonic()
         if now - self._ticked_at > HEARD_INTERVALS * self._interval_s():
             self._listening_since = now
         self._ticked_at = now
+        self._know()
         heartbeat = self._next()
-        hosts = self._hosts()
-        for host in hosts:
-            if host.role is Role.PRIMARY and host.name != self._host:
-                self._sender.send(host, heartbeat)
-        for gone in self._heard.keys() - {host.name for host in hosts}:
-            del self._heard[gone]
+        for host in self._primaries:
+            self._sender.send(host, heartbeat)
+        me = self._known.get(self._host)
+        if self._secondaries and me is not None and me.role is Role.PRIMARY:
+            sign_of_life = self._template.model_copy(update={"sequence": self._sequence})
+            for host in self._secondaries:
+                self._sender.send(host, sign_of_life)
 
     def receive(self, heartbeat: Heartbeat) -> None:
         """Take in a verified heartbeat. Those of hosts that are not of the cluster are dropped."""
-        host = next((h for h in self._hosts() if h.name == heartbeat.host), None)
-        if host is None or host.name == self._host:
+        name = heartbeat.host
+        if name not in self._known:
+            self._know()
+        host = self._known.get(name)
+        if host is None or name == self._host:
             return
-        before = self._heard.get(host.name)
-        report, digest = (before.report, before.report_digest) if before else (None, "")
+        before = self._heard.get(name)
+        if before is None:
+            insort(self._names, name)
+            report, digest = None, ""
+        else:
+            report, digest = before.report, before.report_digest
         if heartbeat.report is not None:
             report, digest = heartbeat.report, heartbeat.digest
-            heartbeat = heartbeat.model_copy(update={"report": None})
-        self._heard[host.name] = Heard(heartbeat, self._clock.monotonic(), report, digest)
-        if heartbeat.digest not in {"", digest} and host.name not in self._fetches:
-            self._fetches[host.name] = asyncio.create_task(self._fetch(host))
+        now = self._last_heard_at = self._clock.monotonic()
+        self.taken += 1
+        self._heard[name] = Heard(heartbeat, now, report, digest)
+        if heartbeat.digest not in ("", digest) and name not in self._fetches:
+            self._fetches[name] = asyncio.create_task(self._fetch(host))
 
     @property
     def listening_since(self) -> float:
@@ -125,13 +148,31 @@ class HeartbeatService:
     def heard(self, host: str) -> Heard | None:
         return self._heard.get(host)
 
+    def last_heard_at(self) -> float | None:
+        """When any other host was heard last, on this host's clock. None: nobody was yet."""
+        return self._last_heard_at
+
     def hears(self) -> tuple[str, ...]:
         """Hosts heard within the last three intervals, sorted."""
         since = self._clock.monotonic() - HEARD_INTERVALS * self._interval_s()
-        return tuple(sorted(name for name, heard in self._heard.items() if heard.at >= since))
+        heard = self._heard
+        return tuple([name for name in self._names if heard[name].at >= since])
 
     def handlers(self) -> dict[str, Handler]:
         return {"report.get": self._answer_report}
+
+    def _know(self) -> None:
+        """Take the cluster's hosts anew: once an interval, and for an unknown name; heartbeats are many."""
+        hosts = self._hosts()
+        if hosts == self._listed:
+            return
+        self._listed = list(hosts)
+        self._known = {host.name: host for host in hosts}
+        self._primaries = [h for h in hosts if h.role is Role.PRIMARY and h.name != self._host]
+        self._secondaries = [h for h in hosts if h.role is Role.SECONDARY and h.name != self._host]
+        if gone := self._heard.keys() - self._known.keys():
+            self._heard = {name: heard for name, heard in self._heard.items() if name not in gone}
+            self._names = sorted(self._heard)
 
     def _next(self) -> Heartbeat:
         self._sequence += 1
@@ -139,21 +180,22 @@ class HeartbeatService:
         is_full = self._full_left > 0
         self._full_left = max(0, self._full_left - 1)
         load = self._load()
-        return Heartbeat(
-            host=self._host,
-            boot_id=self._boot_id,
-            sequence=self._sequence,
-            digest=self._own_digest,
-            load1=load.load1,
-            memory_available_bytes=load.memory_available_bytes,
-            beats=self._beat_counters(),
-            hears=self.hears(),
-            report=self._own if is_full else None,
+        # Copied, not validated: these are this host's own values.
+        return self._template.model_copy(
+            update={
+                "sequence": self._sequence,
+                "digest": self._own_digest,
+                "load1": load.load1,
+                "memory_available_bytes": load.memory_available_bytes,
+                "beats": self._beat_counters(),
+                "hears": self.hears(),
+                "report": self._own if is_full else None,
+            }
         )
 
     def _refresh_own(self) -> None:
         report = self._report()
-        if report is None or report == self._own:
+        if report is None or report is self._own or report == self._own:
             return
         self._own = report
         self._own_digest = hashlib.sha256(report.model_dump_json().encode()).hexdigest()[:16]
@@ -171,6 +213,7 @@ class HeartbeatService:
             report = HostReport.model_validate(answer["report"])
             heard = self._heard.get(host.name)
             if heard is not None and report.host == host.name:
+                self.taken += 1
                 self._heard[host.name] = Heard(heard.heartbeat, heard.at, report, str(answer["digest"]))
             self._fetch_failures.pop(host.name, None)
         except (ZugvogelError, ValueError, KeyError) as error:

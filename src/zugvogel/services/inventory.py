@@ -10,14 +10,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from zugvogel.domain.base import Model
 from zugvogel.domain.cluster import Cluster, Token
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host
 from zugvogel.domain.network import Network
-from zugvogel.domain.settings import SETTINGS, refuse_unfit
+from zugvogel.domain.settings import SETTINGS, in_effect, refuse_unfit
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import Conflict, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Model)
 PREFIXES = ("cluster", "hosts/", "vms/", "datastores/", "networks/", "settings/", "tokens/")
+GENERATION = "generation"
+"""Written by the host that formed etcd anew: from then on revisions may be lower than before."""
 RETRY_S = 0.5
 
 
@@ -44,6 +46,39 @@ class Observation(Model):
     """As it was started: `vm.toml` may have been edited by hand. None: leave what is recorded."""
 
 
+class _Values(dict[str, bytes]):
+    """Key -> value. `lists`: prefix -> what was made of all values below it, until one of them changes: they are
+    asked for dozens of times a second and change hardly ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists: dict[str, list[Any]] = {}
+        self.settings: dict[str, int | str | bool] = {}
+        """As they count now, each beside the others."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self._changed(key)
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._changed(key)
+        super().__delitem__(key)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        self._changed(key)
+        return super().pop(key, default)
+
+    def setdefault(self, key: str, default: bytes = b"") -> bytes:
+        self._changed(key)
+        return super().setdefault(key, default)
+
+    def _changed(self, key: str) -> None:
+        prefix = key[: key.find("/") + 1]
+        self.lists.pop(prefix, None)
+        if prefix == "settings/":
+            self.settings.clear()
+
+
 class Inventory:
     """`seed_hosts`: hosts known from disk, used until the registry has answered once."""
 
@@ -51,10 +86,11 @@ class Inventory:
         self._registry = registry
         self._clock = clock
         self._seed_hosts = seed_hosts
-        self._values: dict[str, bytes] = {}
+        self._values = _Values()
         self._parsed: dict[str, tuple[bytes, Model]] = {}
         self._settings: dict[str, tuple[bytes, int | str | bool]] = {}
         self._revisions: dict[str, int] = {}
+        self._generation = 0
         self._pending: dict[str, Observation] = {}
         self._wake = asyncio.Event()
         self.is_loaded = asyncio.Event()
@@ -63,7 +99,11 @@ class Inventory:
     # reading ---------------------------------------------------------------------------------
 
     def _all(self, prefix: str, kind: type[M]) -> list[M]:
-        return [self._read(key, raw, kind) for key, raw in sorted(self._values.items()) if key.startswith(prefix)]
+        found = self._values.lists.get(prefix)
+        if found is None:
+            below = sorted((key, raw) for key, raw in self._values.items() if key.startswith(prefix))
+            found = self._values.lists[prefix] = [self._read(key, raw, kind) for key, raw in below]
+        return list(found)
 
     def _one(self, key: str, kind: type[M]) -> M | None:
         raw = self._values.get(key)
@@ -83,8 +123,7 @@ class Inventory:
         return found
 
     def hosts(self) -> list[Host]:
-        found = self._all("hosts/", Host) or self._seed_hosts
-        return sorted(found, key=lambda h: h.ordinal)
+        return sorted(self._all("hosts/", Host) or self._seed_hosts, key=_ordinal)
 
     def host(self, name: str) -> Host:
         for host in self.hosts():
@@ -126,8 +165,15 @@ class Inventory:
         return found
 
     def setting(self, name: str) -> int | str | bool:
-        if name not in SETTINGS:
-            raise NotFound(f"there is no setting {name}", "see: zv settings list")
+        """As it counts now, beside the others."""
+        found = self._values.settings.get(name)
+        if found is None:
+            if name not in SETTINGS:
+                raise NotFound(f"there is no setting {name}", "see: zv settings list")
+            found = self._values.settings[name] = in_effect(name, self._setting(name), self.setting)
+        return found
+
+    def _setting(self, name: str) -> int | str | bool:
         raw = self._values.get(f"settings/{name}")
         if raw is None:
             return SETTINGS[name].default
@@ -164,7 +210,7 @@ class Inventory:
         known = SETTINGS.get(name)
         if known is None:
             raise NotFound(f"there is no setting {name}", "see: zv settings list")
-        refuse_unfit(known, value)
+        refuse_unfit(known, value, self.setting)
         raw = json.dumps(value).encode()
         self._keep(f"settings/{name}", raw, await self._registry.put(f"settings/{name}", raw))
 
@@ -215,6 +261,7 @@ class Inventory:
 
     async def _load(self) -> int:
         entries, revision = await self._registry.snapshot("")
+        self._follow_generation(next((e.value for e in entries if e.key == GENERATION), b"0"))
         fresh = {e.key: e for e in entries if e.key.startswith(PREFIXES)}
         for key in set(self._values) - set(fresh):
             del self._values[key]
@@ -224,7 +271,21 @@ class Inventory:
         self._loaded()
         return revision
 
+    def _follow_generation(self, value: bytes) -> bool:
+        """True: a newer one, whose revisions are not to be compared with those before. Raises Unreachable for an
+        older one: some host has not noticed yet that its data is past."""
+        generation = int(value)
+        if generation < self._generation:
+            raise Unreachable(f"a host answered with the registry's past generation {generation}", "ask again")
+        is_newer = generation > self._generation
+        if is_newer:
+            self._revisions.clear()
+            self._generation = generation
+        return is_newer
+
     def _take(self, change: Change) -> None:
+        if change.key == GENERATION and change.value is not None and self._follow_generation(change.value):
+            raise Unreachable("the registry was formed anew", "everything is read again")
         if not change.key.startswith(PREFIXES):
             return
         if change.value is None:
@@ -272,6 +333,10 @@ class Inventory:
             return
         if self._pending.get(seen.vm) == seen:
             del self._pending[seen.vm]
+
+
+def _ordinal(host: Host) -> int:
+    return host.ordinal
 
 
 def apply_observation(record: VmRecord, seen: Observation) -> VmRecord:

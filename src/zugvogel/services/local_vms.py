@@ -14,9 +14,9 @@ from zugvogel.domain.host import VmReport
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.network import Network
 from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
+from zugvogel.errors import ImageLocked, NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, NicSpec
+from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineEvent, MachineSpec, NicSpec
 from zugvogel.ports.network import HostNetwork
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
@@ -41,8 +41,10 @@ class Guest:
     """A vm whose QEMU is on this host and whose lease this host holds at `epoch`.
 
     `busy`: what is being done with it ("migrating", "stopping"), empty when free.
-    `frozen_why`: QEMU stopped it because a disk failed; empty while it runs.
+    `frozen_why`: QEMU stopped it because a disk failed, or its process was frozen; empty while it runs.
     `is_handed_over`: its lease went to another host; its end is nobody's failure.
+    `failure_why`: it is being ended so that it is started elsewhere, and this is why; empty: nobody does.
+    `is_own_failure`: it is being ended because it cannot go on by itself.
     """
 
     machine: Machine
@@ -53,8 +55,12 @@ class Guest:
     is_paused: bool = False
     frozen_why: str = ""
     is_handed_over: bool = False
+    failure_why: str = ""
+    is_own_failure: bool = False
     end_reason: str = ""
     end_how: str = ""
+    told: tuple[object, VmReport] | None = None
+    """What its last report was made of, and the report."""
     watcher: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -95,6 +101,13 @@ class LocalVms:
         """Raises Refused when this host has no room; set by the admission of the agent."""
         self.room_known: Callable[[], Awaitable[object]] = _at_once
         """Returns when `reserve` can tell: an agent that has just started must know its vms first."""
+        self.unclaimed: dict[str, tuple[Machine, str]] = {}
+        """Machines whose vCPUs may run here though they are no guests yet, with their datastores: an heir that was
+        given the word, a QEMU that outlived an earlier agent."""
+        self.on_admitted: Callable[[], None] = lambda: None
+        """Called when a machine has come into `guests` or `unclaimed`, before its vCPUs are let go."""
+        self.on_event: Callable[[Guest, MachineEvent], None] = lambda guest, event: None
+        """Told of what QEMU says of a guest, but for its stops and its end."""
         self._expected: set[str] | None = None
         """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
         self._starting: set[str] = set()
@@ -155,6 +168,7 @@ class LocalVms:
             addresses=tuple(a for mac in macs for a in self.network.learned_addresses(mac)),
             is_migrating=guest.busy in {MIGRATING, SAVING},
             cpu_model=d.cpu_model,
+            uuid=d.uuid,
         )
 
     # starting --------------------------------------------------------------------------------
@@ -171,8 +185,9 @@ class LocalVms:
             )
         return NicSpec(mac=mac, bridge=bridge, vlan=network.vlan, mtu=network.mtu)
 
-    async def start(self, name: str) -> Guest:
-        """Claim the lease, spawn, run. On any failure the lease is released and nothing is left."""
+    async def start(self, name: str, judged_epoch: int | None = None) -> Guest:
+        """Claim the lease, spawn, run. On any failure the lease is released and nothing is left. `judged_epoch`:
+        only if the lease is still at that epoch."""
         if self._expected is None or name in self._expected:
             raise Unreachable(f"the agent of {self.host} has just started and looks at its vms", "try again")
         if name in self.guests or name in self._starting:
@@ -186,7 +201,7 @@ class LocalVms:
             definition = await store.folders.read(name)
             await self.room_known()
             self.reserve(definition)
-            lease = await self._claim_start(store, name)
+            lease = await self._claim_start(store, name, judged_epoch)
             return await self._spawn(definition, record.datastore, lease)
         finally:
             self._starting.discard(name)
@@ -202,10 +217,16 @@ class LocalVms:
         finally:
             self._starting.discard(name)
 
-    async def _claim_start(self, store: MountedDatastore, name: str) -> Lease:
+    async def _claim_start(self, store: MountedDatastore, name: str, judged_epoch: int | None) -> Lease:
         current = await store.leases.read(name)
         claim = lease_rules.start(
-            current, name, self.me, has_qemu=name in self.guests, why="started", at=self.clock.now_iso()
+            current,
+            name,
+            self.me,
+            has_qemu=name in self.guests,
+            judged_epoch=judged_epoch,
+            why="started" if judged_epoch is None else "started again by high availability",
+            at=self.clock.now_iso(),
         )
         return await store.leases.claim(claim)
 
@@ -261,7 +282,7 @@ class LocalVms:
         except ProcedureFailed as error:
             if not _is_locked(error):
                 raise
-            raise ProcedureFailed(
+            raise ImageLocked(
                 f"a disk of {spec.definition.name} is locked by another process, here or elsewhere, "
                 "though nobody holds the vm",
                 "find who has it open (qemu-img, qemu-nbd?); on NFS a dead client's lock stays a while",
@@ -271,8 +292,15 @@ class LocalVms:
         """Take a machine whose lease this host holds into care; its events are watched from here on."""
         guest = Guest(machine=machine, definition=definition, datastore=datastore, epoch=epoch)
         self.guests[definition.name] = guest
+        self.unclaimed.pop(definition.name, None)
+        self.on_admitted()
         guest.watcher = asyncio.create_task(self._watch(guest), name=f"watch {definition.name}")
         return guest
+
+    def run_unclaimed(self, machine: Machine, datastore: str) -> None:
+        """Its vCPUs may run from here on though this host's claim is not linked, or not read, yet."""
+        self.unclaimed[machine.vm] = (machine, datastore)
+        self.on_admitted()
 
     # watching --------------------------------------------------------------------------------
 
@@ -286,6 +314,8 @@ class LocalVms:
                 guest.end_reason = str(event.data.get("reason", ""))
             elif event.name == "EXITED":
                 await self._ended(guest, str(event.data.get("why", "")))
+            else:
+                self.on_event(guest, event)
 
     async def _ended(self, guest: Guest, how: str) -> None:
         """Its QEMU is gone. While a migration holds the guest, the migration decides what that means."""
@@ -302,14 +332,18 @@ class LocalVms:
         if guest.is_handed_over:
             return
         guest.is_handed_over = True
-        is_failure = bool(died_of) or not (
-            guest.end_reason in ORDERLY_ENDS or guest.busy in {"stopping", "killing"}
-        )
-        why = died_of or _why_ended(guest)
+        is_wanted = guest.end_reason in ORDERLY_ENDS or guest.busy in {"stopping", "killing"}
+        is_failure = bool(died_of or guest.failure_why) or not is_wanted
+        why = died_of or guest.failure_why or _why_ended(guest)
         self._ending.add(guest.name)
         try:
             lease = await self.ends.release_until_done(
-                guest.datastore, guest.name, is_failure, why, is_heir_excluded=bool(died_of)
+                guest.datastore,
+                guest.name,
+                is_failure,
+                why,
+                is_heir_excluded=bool(died_of),
+                is_own_failure=guest.is_own_failure or not (died_of or guest.failure_why),
             )
         finally:
             self._ending.discard(guest.name)
@@ -318,10 +352,12 @@ class LocalVms:
 
     # ending ----------------------------------------------------------------------------------
 
-    async def stop(self, name: str, timeout_s: float, cancelled: asyncio.Event) -> None:
-        """ACPI power button, pressed again every 5 s; ProcedureFailed when the guest does not follow."""
+    async def stop(self, name: str, timeout_s: float, cancelled: asyncio.Event, *, failure_why: str = "") -> None:
+        """ACPI power button, pressed again every 5 s; ProcedureFailed when the guest does not follow.
+        `failure_why`: its lease is released for it to be started elsewhere; an end that comes later counts so
+        too, until `Guest.failure_why` is cleared."""
         guest = self.free_guest(name)
-        guest.busy = "stopping"
+        guest.busy, guest.failure_why = "stopping", failure_why
         deadline = self.clock.monotonic() + timeout_s
         try:
             while not guest.ended.is_set():
@@ -338,9 +374,10 @@ class LocalVms:
             if not guest.ended.is_set():
                 guest.busy = ""
 
-    async def kill(self, name: str) -> None:
+    async def kill(self, name: str, *, failure_why: str = "") -> None:
+        """`failure_why` as for `stop`."""
         guest = self.free_guest(name)
-        guest.busy = "killing"
+        guest.busy, guest.failure_why = "killing", failure_why
         await guest.machine.kill()
         await _wait(guest.ended, 5.0)
         await self._until_settled(guest)
@@ -349,6 +386,11 @@ class LocalVms:
                 f"the power of {name} was cut, but its lease is not released yet: its datastore does not answer",
                 f"it is released as soon as that answers; see: zv vm show {name}",
             )
+
+    async def fail(self, name: str, why: str) -> None:
+        """Cut the power of a vm that cannot go on by itself, as if its QEMU had ended: it is a failure of its own."""
+        self.free_guest(name).is_own_failure = True
+        await self.kill(name, failure_why=why)
 
     async def reset(self, name: str) -> None:
         await self.free_guest(name).machine.reset()
@@ -371,6 +413,7 @@ class LocalVms:
         self._expected = set(names)
 
     def expected_no_more(self, name: str) -> None:
+        self.unclaimed.pop(name, None)
         if self._expected is not None:
             self._expected.discard(name)
 
@@ -385,9 +428,11 @@ class LocalVms:
         )
 
 
-async def once_unlocked(clock: Clock, attempt: Callable[[], Awaitable[T]], every_s: float) -> T:
-    """Tried again while QEMU cannot lock an image; after UNLOCK_S its refusal is raised."""
-    deadline = clock.monotonic() + UNLOCK_S
+async def once_unlocked(
+    clock: Clock, attempt: Callable[[], Awaitable[T]], every_s: float, patience_s: float = UNLOCK_S
+) -> T:
+    """Tried again while QEMU cannot lock an image; after `patience_s` its refusal is raised."""
+    deadline = clock.monotonic() + patience_s
     while True:
         try:
             return await attempt()

@@ -1,4 +1,4 @@
-"""Hosts come and go: join tokens, joining, roles, and etcd's members that follow the roles (P1, P5).
+"""Hosts come and go: join tokens, joining, the CA's keys, removal (P1, P5).
 
 Certificates are signed where the CA's keys are: on primaries. A host without them asks the primaries one after
 the other, and a primary that is asked never asks on. So a question ends after one round, whatever is missing.
@@ -13,9 +13,10 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from zugvogel.core.roles import next_ordinal, promoted_by_removal, role_for_new_host
+from zugvogel.core.roles import next_ordinal, on_removal, role_for_new_host
 from zugvogel.domain.cluster import JoinToken
 from zugvogel.domain.host import Host, Role
+from zugvogel.domain.registry import peer_url
 from zugvogel.domain.requests import CaKeys, JoinAnswer, JoinRequest
 from zugvogel.errors import AlreadyExists, Conflict, Forbidden, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 TOKEN_S = 3600.0
 CALL_S = 10.0
 KEYS = "membership.keys"
+HAS_KEYS = "membership.has-keys"
 
 
 class NoCaKeys(Refused):
@@ -43,6 +45,8 @@ class Authority(Protocol):
 
     def take_keys(self, keys: CaKeys) -> None:
         """Raises InvalidInput for keys of other CAs."""
+
+    def drop_keys(self) -> None: ...
 
     def sign(self, request_pem: bytes, host: str, address: str) -> bytes:
         """The host's certificate. Raises Refused on a host without the keys."""
@@ -62,19 +66,14 @@ class Authority(Protocol):
 
 
 class Members(Protocol):
-    """etcd's membership; see `zugvogel.adapters.etcd.members`."""
+    """What a removal needs of `ports.members.Members`."""
 
-    async def ensure(self, peer_url: str) -> None: ...
-    async def promote(self, peer_url: str) -> bool: ...
     async def remove(self, peer_url: str) -> None: ...
 
 
-def peer_url(host: Host) -> str:
-    return f"https://{host.address}:{host.ports.etcd_peer}"
-
-
 class Membership:
-    """`call` asks another host: (host, command, payload) -> answer."""
+    """`call` asks another host: (host, command, payload) -> answer. `ready`: names of hosts that are live now;
+    None: all are taken to be. `former`: hosts that are no primaries any more and may still have the CA's keys."""
 
     def __init__(
         self,
@@ -86,6 +85,8 @@ class Membership:
         authority: Authority,
         members: Members,
         call: Callable[[Host, str, dict[str, Any]], Awaitable[dict[str, Any]]],
+        ready: Callable[[], Awaitable[frozenset[str]]] | None = None,
+        former: Callable[[], list[Host]] = list,
     ) -> None:
         self._name = name
         self._registry = registry
@@ -94,14 +95,15 @@ class Membership:
         self._authority = authority
         self._members = members
         self._call = call
+        self._ready = ready
+        self._former = former
         self._keys_trouble = ""
 
     def handlers(self) -> dict[str, Any]:
         return {
-            "etcd.add": self._on_add,
-            "etcd.promote": self._on_promote,
             "membership.join": self._on_join,
             KEYS: self._on_keys,
+            HAS_KEYS: self._on_has_keys,
         }
 
     # who may call --------------------------------------------------------------------------------
@@ -202,6 +204,29 @@ class Membership:
         """For primaries only: `admit` sees to that."""
         return self._own_keys().model_dump(mode="json")
 
+    async def give_up_keys(self) -> bool:
+        """On a host that is no primary any more: drop the CA's keys once a primary says that it has them. True:
+        they are not here."""
+        if self._authority.keys() is None:
+            return True
+        for host in self._inventory.hosts():
+            if host.role is not Role.PRIMARY or host.name == self._name:
+                continue
+            try:
+                has_keys = (await self._call(host, HAS_KEYS, {})).get("has_keys")
+            except ZugvogelError:
+                continue
+            if has_keys:
+                self._authority.drop_keys()
+                log.info(
+                    "the CA's keys were dropped: this host is no primary any more, and %s has them", host.name
+                )
+                return True
+        return False
+
+    async def _on_has_keys(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        return {"has_keys": self._authority.keys() is not None}
+
     def _own_keys(self) -> CaKeys:
         keys = self._authority.keys()
         if keys is None:
@@ -212,9 +237,8 @@ class Membership:
         """The answer of the first other primary that has the CA's keys; each is asked once."""
         silent: list[str] = []
         without: list[str] = []
-        for host in self._inventory.hosts():
-            if host.role is not Role.PRIMARY:
-                continue
+        primaries = [h for h in self._inventory.hosts() if h.role is Role.PRIMARY]
+        for host in [*primaries, *self._former()]:
             if host.name == self._name:
                 without.append(host.name)
                 continue
@@ -264,20 +288,6 @@ class Membership:
             return host
         raise Conflict("other hosts join all the time", "try again")
 
-    # etcd's members ------------------------------------------------------------------------------
-
-    async def _on_add(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """On a member: take `host` in as a learner; answers the hosts that are members by then."""
-        host = next((h for h in await self._hosts_now() if h.name == str(payload["host"])), None)
-        if host is None or host.role is not Role.PRIMARY:
-            raise Refused(f"{payload['host']} is no primary", "see: zv host list")
-        await self._members.ensure(peer_url(host))
-        return {"peer_url": peer_url(host)}
-
-    async def _on_promote(self, payload: dict[str, Any]) -> dict[str, Any]:
-        host = self._inventory.host(str(payload["host"]))
-        return {"votes": await self._members.promote(peer_url(host))}
-
     # leaving -------------------------------------------------------------------------------------
 
     async def remove_host(self, name: str) -> None:
@@ -286,13 +296,15 @@ class Membership:
         host = next((h for h in hosts if h.name == name), None)
         if host is None:
             return
-        promoted = promoted_by_removal(hosts, name)
-        if host.role is Role.PRIMARY:
-            await self._members.remove(peer_url(host))
+        ready = await self._ready() if self._ready is not None else frozenset(h.name for h in hosts)
+        changes = on_removal(hosts, name, ready)
+        await self._members.remove(peer_url(host))
         await self._registry.delete(f"hosts/{name}")
-        if promoted is not None:
-            record = promoted.model_copy(update={"role": Role.PRIMARY})
-            await self._registry.put(f"hosts/{promoted.name}", record.model_dump_json().encode())
+        await self._registry.delete(f"maintenance/{name}")
+        for record in hosts:
+            if record.name in changes:
+                record = record.model_copy(update={"role": changes[record.name]})
+                await self._registry.put(f"hosts/{record.name}", record.model_dump_json().encode())
 
 
 def _nobody_signs(silent: list[str], without: list[str]) -> ZugvogelError:

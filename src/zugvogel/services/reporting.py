@@ -47,6 +47,8 @@ class Reporting:
         self._facts: HostFacts | None = None
         self._sizes: dict[str, DatastoreReport] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._last: HostReport | None = None
+        self._made_of: tuple[object, ...] = ()
 
     async def run(self) -> None:
         try:
@@ -68,24 +70,30 @@ class Reporting:
 
     def current(self) -> HostReport | None:
         """The report now. None until the facts were read once and the agent knows its vms and datastores (at the
-        latest START_S after its start): a report of nothing would wipe out what others know. Cheap: called
-        every interval."""
+        latest START_S after its start): a report of nothing would wipe out what others know. Cheap, and the same
+        object while nothing has changed: called every interval."""
         if self._facts is None:
             return None
         if not self._has_begun:
             self._has_begun = self._is_ready() or self._clock.monotonic() - self._began_at > START_S
             if not self._has_begun:
                 return None
-        reserved_bytes, reserved_cpus = self._reserved()
-        return HostReport(
-            host=self._host,
-            boot_id=self._boot_id,
-            facts=self._facts,
-            vms=tuple(sorted(self._vms(), key=lambda vm: vm.name)),
-            datastores=tuple(self._datastore(m.datastore.name) for m in self._datastores()),
-            reserved_bytes=reserved_bytes,
-            reserved_cpus=reserved_cpus,
-        )
+        vms = tuple(sorted(self._vms(), key=_name))
+        datastores = tuple([self._datastore(m.datastore.name) for m in self._datastores()])
+        made_of = (self._facts, vms, datastores, self._reserved())
+        if self._last is None or made_of != self._made_of:
+            reserved_bytes, reserved_cpus = made_of[3]
+            self._last = HostReport(
+                host=self._host,
+                boot_id=self._boot_id,
+                facts=self._facts,
+                vms=vms,
+                datastores=datastores,
+                reserved_bytes=reserved_bytes,
+                reserved_cpus=reserved_cpus,
+            )
+            self._made_of = made_of
+        return self._last
 
     def _datastore(self, name: str) -> DatastoreReport:
         is_usable, why = self._usable(name)
@@ -104,3 +112,7 @@ class Reporting:
             self._sizes[name] = before.model_copy(update={"is_usable": False, "why": error.cause})
         finally:
             self._asking.pop(name, None)
+
+
+def _name(vm: VmReport) -> str:
+    return vm.name

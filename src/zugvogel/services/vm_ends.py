@@ -36,7 +36,14 @@ class VmEnds:
         self.clock = clock
 
     async def release(
-        self, store: MountedDatastore, name: str, is_failure: bool, why: str, *, is_heir_excluded: bool = False
+        self,
+        store: MountedDatastore,
+        name: str,
+        is_failure: bool,
+        why: str,
+        *,
+        is_heir_excluded: bool = False,
+        is_own_failure: bool = False,
     ) -> Lease | None:
         """Release the lease this host holds, at whatever epoch; returns it as linked. None: it is not ours, or
         names an heir that may run the vm (the settling of moves goes on from there)."""
@@ -49,7 +56,14 @@ class VmEnds:
                 log.error("%s: its lease names %s heir: not released here", name, current.heir)
                 return None
             released = lease_rules.release(
-                current, name, self.me, is_heir_excluded=True, is_failure=is_failure, why=why, at=at
+                current,
+                name,
+                self.me,
+                is_heir_excluded=True,
+                is_failure=is_failure,
+                is_own_failure=is_own_failure,
+                why=why,
+                at=at,
             )
             try:
                 return await store.leases.claim(released)
@@ -59,14 +73,28 @@ class VmEnds:
                     return again
 
     async def release_until_done(
-        self, datastore: str, name: str, is_failure: bool, why: str, *, is_heir_excluded: bool
+        self,
+        datastore: str,
+        name: str,
+        is_failure: bool,
+        why: str,
+        *,
+        is_heir_excluded: bool,
+        is_own_failure: bool = False,
     ) -> Lease | None:
         """As `release`, waiting out a datastore that does not answer: a lease of ours without a QEMU blocks
         the vm, so it is given back as soon as the datastore lets us."""
         while True:
             try:
                 store = self.mounted(datastore)
-                return await self.release(store, name, is_failure, why, is_heir_excluded=is_heir_excluded)
+                return await self.release(
+                    store,
+                    name,
+                    is_failure,
+                    why,
+                    is_heir_excluded=is_heir_excluded,
+                    is_own_failure=is_own_failure,
+                )
             except NotFound:
                 return None
             except ZugvogelError as error:

@@ -8,8 +8,9 @@ import pytest
 from tests.core.facts import definition
 from tests.services.operations.cluster_of_two import ClusterOfTwo
 from zugvogel.core import lease_rules
+from zugvogel.domain.ha import Monitoring, RestartPriority, VmPolicy
 from zugvogel.domain.lease import LeaseState
-from zugvogel.domain.requests import CreateVm, NewDisk, RegisterVm
+from zugvogel.domain.requests import ChangePolicy, ChangeVm, CreateVm, NewDisk, RegisterVm
 from zugvogel.domain.task import TaskState
 from zugvogel.domain.vm import VmDefinition, VmState
 from zugvogel.errors import LeaseTaken, NotFound, Refused
@@ -146,3 +147,42 @@ async def test_a_delete_that_was_cut_off_is_done_again(cluster: ClusterOfTwo) ->
         await cluster.nodes["host2"].operations.delete_vm("web1")
     task = await node.end_of(await node.operations.delete_vm("web1"))
     assert task.state is TaskState.DONE, task.error
+
+
+async def test_the_policy_of_a_running_vm_counts_at_once(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition(nics=()), observed=VmState.RUNNING, host="host1", epoch=1, wanted="running")
+    wish = ChangePolicy(restart_priority=RestartPriority.HIGH, preferred_hosts=("host2",), anti_affinity="web")
+    await node.operations.change_vm("web1", ChangeVm(ha=wish))
+    for found in (await node.store.folders.read("web1"), node.inventory.vm("web1").definition):
+        assert found.ha == VmPolicy(
+            restart_priority=RestartPriority.HIGH, preferred_hosts=("host2",), anti_affinity="web"
+        )
+    await node.operations.change_vm(
+        "web1", ChangeVm(ha=ChangePolicy(preferred_hosts=(), isolation_response="suspend"))
+    )
+    policy = node.inventory.vm("web1").definition.ha
+    assert (policy.preferred_hosts, policy.isolation_response, policy.anti_affinity) == ((), "suspend", "web")
+    with pytest.raises(NotFound, match="host9"):
+        await node.operations.change_vm("web1", ChangeVm(ha=ChangePolicy(preferred_hosts=("host9",))))
+
+
+async def test_a_vm_is_made_with_its_policy(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    policy = VmPolicy(restart_priority=RestartPriority.DISABLED, preferred_hosts=("host2",))
+    task = await node.end_of(await node.operations.create_vm(WISH.model_copy(update={"ha": policy})))
+    assert task.state is TaskState.DONE, task.error
+    assert (await node.store.folders.read("web1")).ha == node.inventory.vm("web1").definition.ha == policy
+    wrong = WISH.model_copy(update={"name": "web2", "ha": VmPolicy(preferred_hosts=("host9",))})
+    with pytest.raises(NotFound, match="host9"):
+        await node.operations.create_vm(wrong)
+
+
+async def test_a_device_that_a_running_vm_lacks_is_told_to_wait_for_its_next_start(cluster: ClusterOfTwo) -> None:
+    node, made = cluster.nodes["host1"], definition(name="web1")
+    await cluster.add(made, observed=VmState.RUNNING, wanted="running", host="host1", epoch=1)
+    for level in (Monitoring.GUEST, Monitoring.CRASH):
+        await node.operations.change_vm("web1", ChangeVm(ha=ChangePolicy(monitoring=level)))
+    first, second = [e.message for e in await node.events.list()]
+    assert first == "web1 was changed; it gets its watchdog at its next start"
+    assert second == "web1 was changed"

@@ -240,7 +240,8 @@ class SourceActions:
         patience = self._clock.monotonic() + 1.0
         while True:
             lease = await self._read_lease(move)
-            if lease is not None and lease.epoch > move.record.epoch:
+            is_ours = lease is not None and lease.holder == self._vms.me  # linked anew after a freeze
+            if lease is not None and lease.epoch > move.record.epoch and not is_ours:
                 return Event.TARGET_CLAIMED
             refusal = await self._target_never_will(move)
             if refusal is not None:

@@ -57,6 +57,8 @@ class Session:
     why: str = ""
     is_loaded: bool = False
     has_run: bool = False
+    is_paused: bool = False
+    """QEMU stopped it after it ran here: a disk failed before this host's claim was linked."""
     patience_s: float = SILENCE_S
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     watcher: asyncio.Task[None] | None = None
@@ -201,6 +203,8 @@ class IncomingMigrations:
         async for event in machine.events():
             if event.name == "MIGRATION" and event.data.get("status") == "completed":
                 session.is_loaded = True
+            elif event.name in {"STOP", "RESUME"}:
+                session.is_paused = event.name == "STOP"
             elif event.name == "EXITED" and session.phase is TargetPhase.PREPARED:
                 session.phase = TargetPhase.GONE
                 session.why = (
@@ -262,6 +266,7 @@ class IncomingMigrations:
         """Once `cont` is on its way only QEMU's own refusal proves that no vCPU ran."""
         await machine.status()  # a QEMU that is gone already never ran the vm
         session.has_run = True
+        self._vms.run_unclaimed(machine, session.datastore)
         try:
             await machine.cont()
         except ProcedureFailed:
@@ -325,6 +330,7 @@ class IncomingMigrations:
             )
             return
         guest = self._vms.admit(machine, session.definition, session.datastore, lease.epoch)
+        guest.is_paused = session.is_paused
         session.epoch, session.phase = lease.epoch, TargetPhase.CLAIMED
         await self._tell_now()  # before the registry names this host: nobody finds the vm without its report
         await machine.set_tags(role="vm", epoch=lease.epoch)
@@ -419,8 +425,12 @@ class IncomingMigrations:
         )
         self._remember(session)
         session.watcher = asyncio.create_task(self._watch(session, machine))
-        if await machine.status() in NOT_RUN:
+        # only one that was told to run is ever frozen
+        status = MachineStatus.OTHER if machine.is_frozen else await machine.status()
+        if status in NOT_RUN:
             session.is_loaded = (await machine.migration()).status == "completed"
         else:
             session.phase, session.is_loaded, session.has_run = TargetPhase.RUNNING, True, True
+            session.is_paused = status is MachineStatus.IO_ERROR
+            self._vms.run_unclaimed(machine, session.datastore)
             self._spawn_background(self._after_word(session, machine))

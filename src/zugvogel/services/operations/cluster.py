@@ -125,7 +125,7 @@ class ClusterOperations:
 
     async def remove_host(self, name: str) -> None:
         status = await self._w.status_of(name)
-        if name == self._w.me or status.verdict.value in {"live", "partitioned", "isolated", "storage-lost"}:
+        if name == self._w.me or status.verdict is not Verdict.FAILED:
             raise Refused(f"{name} is {status.verdict}", "stop its agent first (systemctl stop zugvogel)")
         holds = [v.definition.name for v in self._w.inventory.vms() if v.host == name and v.observed == "running"]
         if holds:
@@ -244,8 +244,10 @@ class ClusterOperations:
     async def _on_cancel(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._w.tasks.cancel(str(payload["id"])).model_dump(mode="json")
 
-    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
-        return await self._w.events.list(after=after, limit=limit, subject=subject)
+    async def events(
+        self, *, after: str = "", limit: int = 200, subject: str = "", vm: str = "", host: str = "", kind: str = ""
+    ) -> list[Event]:
+        return await self._w.events.list(after=after, limit=limit, subject=subject, vm=vm, host=host, kind=kind)
 
     async def health(self) -> dict[str, Any]:
         return {"host": self._w.me, "status": "ok", "is_registry_loaded": self._w.inventory.is_loaded.is_set()}

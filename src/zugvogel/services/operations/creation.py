@@ -58,11 +58,16 @@ class VmCreation:
             raise InvalidInput("--initrd needs --kernel", "name the kernel too")
         if request.mac and not networks:
             raise InvalidInput("--mac needs a network", "name it with --network")
+        self.refuse_unknown_hosts(request.ha.preferred_hosts)
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             return await self._create(ctx, request, datastore, networks)
 
         return self._w.tasks.start("vm.create", request.name, work)
+
+    def refuse_unknown_hosts(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self._w.inventory.host(name)
 
     def default_datastore(self, name: str | None) -> str:
         if name is not None:
@@ -100,6 +105,7 @@ class VmCreation:
             cpu_model=model,
             nics=nics,
             description=request.description,
+            ha=request.ha,
         )
         images = await self._find_images(datastore, request)
         await self._require_registry(request.name)

@@ -63,7 +63,7 @@ class StorageOperations:
 
     async def _add(self, ctx: TaskContext, request: AddDatastore) -> dict[str, Any]:
         path = request.path.rstrip("/")
-        live = [s.host.name for s in await self._w.statuses() if s.verdict is Verdict.LIVE]
+        live = [s.host.name for s in await self._w.statuses() if s.verdict in {Verdict.LIVE, Verdict.MAINTENANCE}]
         ctx.progress("recognise", f"looking at {path} on {len(live)} hosts")
         kinds = await self._each(live, "datastore.recognise", {"path": path})
         systems = {h: FileSystem.model_validate(a) for h, a in kinds.items()}

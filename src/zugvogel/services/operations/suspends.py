@@ -119,7 +119,7 @@ class SuspendOperations:
         if lease.holder is None:
             return False
         hosts = {s.host.name: s.verdict for s in await self._w.statuses()}
-        return hosts.get(lease.holder.host) is not Verdict.LIVE
+        return hosts.get(lease.holder.host) not in {Verdict.LIVE, Verdict.MAINTENANCE}
 
     async def _suspended(self, record: VmRecord) -> Lease:
         """The lease on the datastore is asked, not the registry: hosts may have died in between."""

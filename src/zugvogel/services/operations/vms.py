@@ -6,21 +6,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zugvogel.core import placement
+from zugvogel.core.monitoring import at_next_start
 from zugvogel.domain.host import Verdict, VmReport
 from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.requests import ChangeVm, CreateVm, RegisterVm, StartVm, StopVm
-from zugvogel.domain.task import Task
+from zugvogel.domain.task import Severity, Task
 from zugvogel.domain.vm import Nic, VmDefinition, VmRecord, VmState, VmView
 from zugvogel.errors import (
     Refused,
 )
+from zugvogel.services.ha.admission import Admission
 from zugvogel.services.inventory import Observation
 from zugvogel.services.operations.creation import MacOwner, VmCreation, new_mac
 from zugvogel.services.operations.deletion import Deletion
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
-SPEAKS = {Verdict.LIVE, Verdict.STORAGE_LOST}
+SPEAKS = {Verdict.LIVE, Verdict.MAINTENANCE, Verdict.STORAGE_LOST}
 """Verdicts under which a host's report of its vms is fresh."""
 
 
@@ -29,6 +31,7 @@ class VmOperations:
         self._w = world
         self._making = VmCreation(world, baseline)
         self._deletion = Deletion(world)
+        self._admission = Admission(world.inventory)
         world.handlers.update(
             {
                 "vm.start": self._on_start,
@@ -61,6 +64,8 @@ class VmOperations:
 
     def _view(self, record: VmRecord, seen: tuple[str, Verdict, VmReport] | None) -> VmView:
         definition = record.definition
+        if seen is not None and seen[2].uuid not in {"", definition.uuid}:
+            seen = None  # told of one that had its name before
         host, state, epoch = record.host, record.observed, record.epoch
         addresses: tuple[str, ...] = ()
         if seen is not None and state is VmState.RUNNING:  # they go with its MAC, also just after a move
@@ -132,6 +137,9 @@ class VmOperations:
             if before.boot is None:
                 raise Refused(f"{name} boots from its disk; --append is for direct kernel boot", "")
             update["boot"] = before.boot.model_copy(update={"append": request.append})
+        if request.ha is not None:
+            self._making.refuse_unknown_hosts(request.ha.preferred_hosts or ())
+            update["ha"] = before.ha.model_copy(update=request.ha.model_dump(exclude_none=True))
         disks = list(before.disks)
         for disk in request.add_disks:
             disks.append(await self._making.new_disk(record.datastore, name, len(disks), disk))
@@ -146,10 +154,13 @@ class VmOperations:
             await self._w.inventory.create({f"macs/{nic.mac}": MacOwner(vm=name)})
         await folders.write(after)
         await self._w.inventory.change_vm(name, lambda r: r.model_copy(update={"definition": after}))
-        self._w.events.emit(
-            "vm.changed", name, f"{name} was changed", evidence=request.model_dump(exclude_none=True)
-        )
-        return await self.vm(name)
+        told, view = f"{name} was changed", await self.vm(name)
+        if view.state is not VmState.STOPPED and (
+            waits := at_next_start(before.ha.monitoring, after.ha.monitoring)
+        ):
+            told += f"; {waits}"
+        self._w.events.emit("vm.changed", name, told, evidence=request.model_dump(exclude_none=True))
+        return view
 
     async def _refuse_if_held(self, record: VmRecord, *, is_left_here_allowed: bool = False) -> None:
         """`is_left_here_allowed`: a lease of this host without a QEMU is no obstacle (a delete was cut off)."""
@@ -214,13 +225,27 @@ class VmOperations:
         if view.state in {VmState.RUNNING, VmState.UNKNOWN, VmState.FROZEN}:
             raise Refused(f"{name} is {view.state} on {view.host}", f"see: zv vm show {name}")
         host, why = await self.choose(name, request.host, "start")
+        await self._admit(name, host, request)
         return await self._task_on(host, "vm.start", {"vm": name, "why": why})
+
+    async def _admit(self, name: str, host: str, request: StartVm) -> None:
+        """Raises Refused when the start takes room that is kept for failures of hosts, unless it is forced."""
+        try:
+            self._admission.refuse_start(self._w.inventory.vm(name), host, await self._w.statuses())
+        except Refused as error:
+            if not request.is_forced:
+                raise
+            told = f"{name} was started although {error.cause}"
+            self._w.events.emit("ha.admission-overridden", name, told, severity=Severity.WARNING)
 
     async def choose(self, name: str, wanted: str | None, what: str) -> tuple[str, str]:
         """(host, why) to `what` ("start", "be resumed") the vm on. Refused when none is fit."""
         record = self._w.inventory.vm(name)
         networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
-        candidates = placement.weigh(record.definition, record.datastore, networks, await self._w.statuses())
+        statuses = await self._w.statuses()
+        groups = {v.definition.name: v.definition.ha.anti_affinity for v in self._w.inventory.vms()}
+        promises = placement.promises_of({vm: group for vm, group in groups.items() if group}, statuses)
+        candidates = placement.weigh(record.definition, record.datastore, networks, statuses, promises=promises)
         if wanted is not None:
             self._w.inventory.host(wanted)
             chosen = next(c for c in candidates if c.host == wanted)

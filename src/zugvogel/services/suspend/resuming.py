@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.02
 AGAIN_S = 0.5
+UNLOCK_S = 120.0
+"""The memory is loaded and would be lost: a source that died with the lock is waited for until an NFS v4 server
+has dropped it."""
 
 
 @dataclass(slots=True)
@@ -64,14 +67,17 @@ class Resumer:
         machine: Machine | None = None,
         reader: MemoryReader | None = None,
         is_takeover: bool = False,
+        judged_epoch: int | None = None,
         why: str = "resumed by request",
     ) -> Loaded:
         """Go on with the suspended vm `name` here. `machine`: spawned before; it is used up, and so is `reader`,
-        from which it loads already. `is_takeover`: also when another host is loading it. Raises after giving the
-        memory back."""
+        from which it loads already. `is_takeover`: also when another host is loading it. `judged_epoch`: only if
+        the lease is still at that epoch. Raises after giving the memory back."""
         with self._vms.being_started(name):
             try:
-                return await self._resume(name, datastore, progress, machine, reader, is_takeover, why)
+                return await self._resume(
+                    name, datastore, progress, machine, reader, is_takeover, judged_epoch, why
+                )
             except BaseException:
                 if reader is not None:
                     reader.close()
@@ -87,12 +93,15 @@ class Resumer:
         machine: Machine | None,
         reader: MemoryReader | None,
         is_takeover: bool,
+        judged_epoch: int | None,
         why: str,
     ) -> Loaded:
         store = self._vms.mounted(datastore)
         marks = [("hand-over", self._clock.monotonic())]
         progress("hand-over", "checking what was saved")
         lease = await store.leases.read(name)
+        if judged_epoch is not None:
+            lease_rules.refuse_gone_on(lease, name, judged_epoch)
         claim = lease_rules.begin_resume(
             lease, name, self._vms.me, is_takeover=is_takeover, why=why, at=self._clock.now_iso()
         )
@@ -164,7 +173,7 @@ class Resumer:
         await machine.set_tags(role="vm", epoch=lease.epoch)
         try:
             # the source's QEMU may hold its images' locks a moment longer; QEMU takes them now
-            await once_unlocked(self._clock, machine.cont, POLL_S)
+            await once_unlocked(self._clock, machine.cont, POLL_S, UNLOCK_S)
         except ZugvogelError:
             await machine.kill()
             raise

@@ -172,7 +172,9 @@ class Saver:
             if current is not None and not is_mine:
                 return current
             return await leases.claim(
-                lease_rules.suspend(current, guest.name, self._vms.me, record.id, why=why, at=at)
+                lease_rules.suspend(
+                    current, guest.name, self._vms.me, record.id, is_to_resume=bool(record.target), why=why, at=at
+                )
             )
         except LeaseTaken:
             return None  # perhaps our own claim, linked late: the next reading tells

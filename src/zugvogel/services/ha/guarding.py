@@ -1,0 +1,164 @@
+"""What the guard of this host is told, and what its ticking allows: no guard tick, no beat.
+
+The guard keeps what it was told when the agent dies, so a new agent goes on from there: what it does not know
+itself yet (beats, vms not in care, whether high availability is on) stays as the earlier one told it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zugvogel.core.verdicts import FROZEN_AFTER
+from zugvogel.domain.guard import GuardedVm, GuardOrders, GuardReport
+from zugvogel.ports.guard import Guard
+from zugvogel.ports.hypervisor import Machine
+from zugvogel.services.beats import BeatService
+from zugvogel.services.heartbeats import HeartbeatService
+from zugvogel.services.local_vms import LocalVms
+
+log = logging.getLogger(__name__)
+
+STALE_S = 1.0
+"""Ten of the guard's rounds: one that is older does not count as running."""
+
+
+class Guarding:
+    """`tell` after each good beat and before a new vm runs; `tick` each interval."""
+
+    def __init__(self, vms: LocalVms, beats: BeatService, heartbeats: HeartbeatService, guard: Guard) -> None:
+        self._vms = vms
+        self._clock = vms.clock
+        self._beats = beats
+        self._heartbeats = heartbeats
+        self._guard = guard
+        self._before = guard.told()
+        self._good_at = dict(self._before.good_at) if self._before is not None else {}
+        self._left = list(self._before.vms) if self._before is not None else []
+        """What an earlier agent had and this one has not in hand yet."""
+        self._known: dict[str, tuple[Machine, GuardedVm]] = {}
+        self._orders = GuardOrders(is_armed=False, freeze_after_s=0.0)
+        self._has_told = False
+        self._was_armed = self._before is not None and self._before.is_armed
+        self._was_ticking = True
+        self._trouble = ""
+
+    # telling ---------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        if self.is_armed() and not self.is_ticking():
+            if self._was_ticking:
+                log.warning("the guard does not tick: it is started; no beat is written before it does")
+            self._guard.ensure_running()
+        elif self.is_armed() and not self._was_ticking:
+            log.info("the guard ticks")
+        self._was_ticking = self.is_ticking() or not self.is_armed()
+        self._log_trouble()
+        if not self._has_told:  # a good beat since the last tick has told all there is
+            self.tell()
+        self._has_told = False
+
+    def tell(self) -> None:
+        """Never blocks, never raises. Nothing is told while high availability is off and the guard knows it."""
+        is_armed = self.is_armed()
+        if not is_armed and not self._was_armed:
+            return
+        self._was_armed, self._has_told = is_armed, True
+        vms = self._guarded()
+        self._follow_beats({vm.datastore for vm in vms})
+        # Copied, not validated: these are this host's own values, several times a second.
+        self._orders = self._orders.model_copy(
+            update={
+                "is_armed": is_armed,
+                "freeze_after_s": self.freeze_after_s(),
+                "good_at": self._good_at,
+                "heard_at": self._heard_at(),
+                "vms": vms,
+            }
+        )
+        self._guard.tell(self._orders)
+
+    def is_armed(self) -> bool:
+        """High availability is on. Before the registry has been read: as it was."""
+        if self._vms.inventory.is_loaded.is_set():
+            return bool(self._vms.inventory.setting("das.enabled"))
+        return self._before is not None and self._before.is_armed
+
+    def freeze_after_s(self) -> float:
+        """By the lowest detection time by which anybody may judge this host: a higher one that was set a moment
+        ago does not count before the beats tell it."""
+        times_ms = [self._beats.promised_ms()]
+        if self._vms.inventory.is_loaded.is_set() or self._before is None:
+            times_ms.append(self._vms.inventory.number("das.failuredetectiontime"))
+        found = [FROZEN_AFTER * ms / 1000 for ms in times_ms if ms]
+        if self._before is not None and (not found or self._lives_on_earlier_beats()):
+            found.append(self._before.freeze_after_s)
+        return min(found)
+
+    def _lives_on_earlier_beats(self) -> bool:
+        """There is a datastore on which only an earlier agent's beat stands."""
+        return bool(self._good_at.keys() - self._beats.good_times().keys())
+
+    def _follow_beats(self, in_use: set[str]) -> None:
+        """Datastores that are gone are forgotten, but not while a vm lies on them."""
+        good_at = self._good_at
+        if self._vms.inventory.is_loaded.is_set():
+            in_use.update(self._beats.names())
+            good_at = {name: at for name, at in good_at.items() if name in in_use}
+        latest = {n: max(at, good_at.get(n, at)) for n, at in self._beats.good_times().items()}
+        self._good_at = {**good_at, **latest}
+
+    def _heard_at(self) -> float | None:
+        """When this host last heard another; now where there is no other, who could take anything over."""
+        is_alone = all(h.name == self._vms.host for h in self._vms.inventory.hosts())
+        if is_alone and self._vms.inventory.is_loaded.is_set():
+            return self._clock.monotonic()
+        heard = self._heartbeats.last_heard_at()
+        return heard if heard is not None or self._before is None else self._before.heard_at
+
+    def _guarded(self) -> tuple[GuardedVm, ...]:
+        """Every QEMU here that may run a vm: guests, those that will be, and what an earlier agent had."""
+        here = {n: (m, datastore) for n, (m, datastore) in self._vms.unclaimed.items() if m.is_alive}
+        here |= {name: (guest.machine, guest.datastore) for name, guest in self._vms.guests.items()}
+        before, self._known = self._known, {}
+        for name, (machine, datastore) in here.items():
+            known = before.get(name)
+            if known is None or known[0] is not machine:
+                known = machine, _guarded(machine, datastore)
+            self._known[name] = known
+        self._left = [vm for vm in self._left if vm.vm not in here and self._vms.is_in_care(vm.vm)]
+        return (*self._left, *(vm for _, vm in self._known.values()))
+
+    # what it tells ---------------------------------------------------------------------------------
+
+    def report(self) -> GuardReport | None:
+        return self._guard.report()
+
+    def is_ticking(self) -> bool:
+        report = self._guard.report()
+        return report is not None and self._clock.monotonic() - report.ticked_at <= STALE_S
+
+    def has_frozen(self, vm: str) -> bool:
+        """The guard keeps it stopped, and would stop it again."""
+        report = self._guard.report()
+        return report is not None and vm in report.frozen
+
+    def may_beat(self) -> bool:
+        """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen."""
+        return not self.is_armed() or self.is_ticking()
+
+    def may_write(self) -> tuple[bool, str]:
+        """As `may_beat`, with the cause, for the beats."""
+        if self.may_beat():
+            return True, ""
+        return False, "the guard of this host does not tick, so no beat is written"
+
+    def _log_trouble(self) -> None:
+        report = self._guard.report()
+        trouble = report.trouble if report is not None else ""
+        if trouble and trouble != self._trouble:
+            log.warning("guard: %s", trouble)
+        self._trouble = trouble
+
+
+def _guarded(machine: Machine, datastore: str) -> GuardedVm:
+    return GuardedVm(vm=machine.vm, pid=machine.pid, start=machine.start_ticks, datastore=datastore)

@@ -1,0 +1,203 @@
+"""Each round this host looks whether the vms it runs are still its own, and lets go on what was frozen.
+
+A vm whose lease went elsewhere is frozen, looked at once more and ended. One that was frozen because this host's
+beats failed goes on when they work again and this host has linked its next epoch, else it is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from zugvogel.core import lease_rules
+from zugvogel.domain.lease import Lease
+from zugvogel.domain.task import Severity
+from zugvogel.domain.vm import VmState
+from zugvogel.errors import ZugvogelError
+from zugvogel.services.beats import BeatService
+from zugvogel.services.ha.guarding import Guarding
+from zugvogel.services.ha.thawing import Step, Thawing, announce
+from zugvogel.services.inventory import Observation
+from zugvogel.services.local_vms import Guest, LocalVms
+
+log = logging.getLogger(__name__)
+
+WHY = "the beats of its host fail; it goes on when they work again and its lease is still this host's"
+
+
+class Holding:
+    """`tick` only starts work: a datastore that hangs holds up neither the loop nor the vms of others."""
+
+    def __init__(self, vms: LocalVms, beats: BeatService, guarding: Guarding, thawing: Thawing) -> None:
+        self._vms = vms
+        self._beats = beats
+        self._guarding = guarding
+        self._thawing = thawing
+        self._rounds: dict[str, asyncio.Task[None]] = {}
+        """By datastore: looks at the leases of vms that run."""
+        self._works: dict[str, asyncio.Task[None]] = {}
+        """By vm: what is done about one that is frozen or lost."""
+
+    async def tick(self) -> None:
+        if self._guarding.is_armed():
+            self._freeze_overdue()
+        for guest in list(self._vms.guests.values()):
+            if self._is_frozen(guest):
+                self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
+        if self._guarding.is_armed():
+            for datastore in {g.datastore for g in self._vms.guests.values()}:
+                self._begin(self._rounds, datastore, partial(self._look, datastore))
+
+    def close(self) -> None:
+        for task in (*self._rounds.values(), *self._works.values()):
+            task.cancel()
+
+    def _freeze_overdue(self) -> None:
+        """Should the guard fail to: what still runs past its time is frozen here."""
+        running = dict(self._vms.unclaimed)
+        running |= {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
+        limit_s = self._guarding.freeze_after_s()
+        for name, (machine, datastore) in running.items():
+            age_s = self._beats.own_age_s(datastore)
+            if age_s is not None and age_s >= limit_s and machine.is_alive and not machine.is_frozen:
+                log.warning("%s: frozen by the agent: no beat on %s for %.1f s", name, datastore, age_s)
+                machine.freeze()
+
+    def _is_frozen(self, guest: Guest) -> bool:
+        """With high availability off only what was told as frozen: somebody may have stopped it by hand."""
+        if not self._is_current(guest) or not (self._guarding.is_armed() or guest.frozen_why == WHY):
+            return False
+        return guest.machine.is_frozen
+
+    def _is_current(self, guest: Guest) -> bool:
+        """It is still the one in care, and nobody is ending it."""
+        is_ending = guest.is_handed_over or guest.ended.is_set() or guest.busy == "killing"
+        return self._vms.guests.get(guest.name) is guest and not is_ending
+
+    # vms that run ----------------------------------------------------------------------------------
+
+    async def _look(self, datastore: str) -> None:
+        is_usable, _ = self._beats.usable(datastore)
+        for guest in list(self._vms.guests.values()):
+            if guest.datastore == datastore and is_usable and self._is_at_rest(guest):
+                await self._logged(guest.name, partial(self._look_at, guest))
+
+    async def _look_at(self, guest: Guest) -> None:
+        lease = await self._vms.mounted(guest.datastore).leases.read(guest.name)
+        if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
+            guest.machine.freeze()
+            self._begin(self._works, guest.name, partial(self._settle_lost, guest))
+
+    def _is_at_rest(self, guest: Guest) -> bool:
+        """In a move its lease may rightly go elsewhere; the move ends this QEMU then."""
+        return self._is_current(guest) and not guest.is_in_move and not self._is_frozen(guest)
+
+    async def _settle_lost(self, guest: Guest) -> None:
+        """It is frozen. Nobody gives a lease back to this host, so the second look must show the same; one that
+        does not was no reason to end it, and then it goes on as any frozen vm."""
+        lease = await self._vms.mounted(guest.datastore).leases.read(guest.name)
+        if lease_rules.holds(lease, self._vms.me):
+            return
+        if self._is_current(guest) and not guest.is_in_move:
+            await self._end(guest, lease)
+
+    # vms that are frozen ---------------------------------------------------------------------------
+
+    async def _settle_frozen(self, guest: Guest) -> None:
+        self._tell_frozen(guest)
+        thaw = await self._thawing.attempt(guest.machine, guest.datastore)
+        if not self._is_current(guest):
+            return
+        if thaw.step is Step.LOST:
+            await self._end(guest, thaw.lease)
+        elif thaw.step is Step.GOES_ON and thaw.lease is not None:
+            await self._go_on(guest, thaw.lease)
+
+    def _tell_frozen(self, guest: Guest) -> None:
+        if guest.frozen_why == WHY:
+            return
+        guest.frozen_why = WHY
+        age_s = self._beats.own_age_s(guest.datastore)
+        _, cause = self._beats.usable(guest.datastore)
+        self._vms.events.emit(
+            "vm.frozen",
+            guest.name,
+            f"{guest.name} on {self._vms.host}: {WHY}",
+            severity=Severity.WARNING,
+            evidence={
+                "datastore": guest.datastore,
+                "epoch": guest.epoch,
+                "beat_age_s": None if age_s is None else round(age_s, 1),
+                "freeze_after_s": self._guarding.freeze_after_s(),
+                "beat": cause,
+            },
+        )
+
+    async def _go_on(self, guest: Guest, lease: Lease) -> None:
+        """It runs; nothing awaited before it is told so."""
+        guest.frozen_why = ""
+        guest.epoch = max(guest.epoch, lease.epoch)
+        self._vms.inventory.observe(
+            Observation(
+                vm=guest.name, observed=VmState.RUNNING, host=self._vms.host, epoch=lease.epoch, why="thawed"
+            )
+        )
+        told = f"{guest.name} on {self._vms.host} goes on: its lease was still this host's and was renewed"
+        self._vms.events.emit("vm.thawed", guest.name, told, evidence={"epoch": lease.epoch})
+        await guest.machine.set_tags(epoch=lease.epoch)
+        await announce(guest.machine)
+
+    # the end -----------------------------------------------------------------------------------------
+
+    async def _end(self, guest: Guest, lease: Lease | None) -> None:
+        """Its lease is not this host's. A move that it is in decides itself what the end of its QEMU means."""
+        is_in_move = guest.is_in_move
+        guest.is_handed_over = guest.is_handed_over or not is_in_move
+        await guest.machine.kill()
+        if is_in_move:
+            return
+        if lease is None:
+            self._vms.inventory.observe(
+                Observation(
+                    vm=guest.name,
+                    observed=VmState.FAILED,
+                    host=self._vms.host,
+                    epoch=guest.epoch,
+                    why="its lease is gone from the datastore",
+                )
+            )
+        self._vms.events.emit(
+            "vm.fenced",
+            guest.name,
+            f"{self._vms.host} ended its QEMU of {guest.name}: {_whose(lease)}",
+            severity=Severity.WARNING,
+            evidence={"epoch": guest.epoch, "lease": lease.model_dump(mode="json") if lease else None},
+        )
+
+    # work ----------------------------------------------------------------------------------------------
+
+    def _begin(self, works: dict[str, asyncio.Task[None]], name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """One at a time for each name."""
+        running = works.get(name)
+        if running is not None and not running.done():
+            return
+        works[name] = asyncio.create_task(self._logged(name, work))
+
+    @staticmethod
+    async def _logged(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except ZugvogelError as error:
+            log.warning("%s: its lease was not looked at: %s", name, error)
+        except Exception:
+            log.exception("%s: its lease was not looked at", name)
+
+
+def _whose(lease: Lease | None) -> str:
+    if lease is None:
+        return "its lease is gone from the datastore"
+    if lease.holder is None:
+        return f"its lease is {lease.state} (epoch {lease.epoch}): {lease.why}"
+    return f"its lease is held by {lease.holder.host} (epoch {lease.epoch})"

@@ -1,0 +1,78 @@
+"""What the judge of a datastore keeps from one round to the next. All of it may be lost: the next begins anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from zugvogel.core.failover_facts import TOLD, Stranded, Wait, WaitFor
+from zugvogel.domain.lease import Lease
+from zugvogel.domain.vm import VmRecord
+from zugvogel.ports.storage import MountedDatastore
+
+ASK_AGAIN_S = 10.0
+"""A host that did not give a vm up is asked again after so long."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """Instants are this host's clock. `is_due`: another round follows at once. `missing`, `stranded`: as last
+    found."""
+
+    store: MountedDatastore
+    is_adopted: bool = False
+    is_due: bool = False
+    task: asyncio.Task[None] | None = None
+    missing: list[VmRecord] = field(default_factory=list)
+    stranded: list[Stranded] = field(default_factory=list)
+    waits: dict[str, WaitFor] = field(default_factory=dict)
+    _leases: dict[str, tuple[Lease | None, float]] = field(default_factory=dict)
+    _look_at: dict[str, float] = field(default_factory=dict)
+    _told: set[tuple[str, Wait]] = field(default_factory=set)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.store.datastore.name
+
+    def due(self, now: float) -> list[VmRecord]:
+        """The missing whose leases are to be read."""
+        return [r for r in self.missing if self._look_at.get(r.definition.name, 0.0) <= now]
+
+    def look_again(self) -> None:
+        """A verdict has changed: nothing is waited for any longer before it is looked at."""
+        self._look_at.clear()
+
+    def saw(self, vm: str, lease: Lease | None, now: float) -> float:
+        """For how long it has been so."""
+        before = self._leases.get(vm)
+        since = before[1] if before is not None and before[0] == lease else now
+        self._leases[vm] = (lease, since)
+        return now - since
+
+    def last_lease(self, vm: str) -> Lease | None:
+        return self._leases.get(vm, (None, 0.0))[0]
+
+    def wait(self, wait: WaitFor, now: float) -> bool:
+        """True when people are to be told, once while the vm is missing."""
+        self.waits[wait.vm] = wait
+        self._look_at[wait.vm] = now + wait.look_again_s
+        is_news = wait.wait in TOLD and (wait.vm, wait.wait) not in self._told
+        if is_news:
+            self._told.add((wait.vm, wait.wait))
+        return is_news
+
+    def asked(self, vm: str, now: float) -> None:
+        self._asked_at[vm] = now
+
+    def was_asked(self, vm: str, now: float) -> bool:
+        return now - self._asked_at.get(vm, -ASK_AGAIN_S) < ASK_AGAIN_S
+
+    def keep(self, vms: Iterable[str]) -> None:
+        """Forget all others: they run."""
+        kept = set(vms)
+        self.waits = {vm: wait for vm, wait in self.waits.items() if vm in kept}
+        self._leases = {vm: seen for vm, seen in self._leases.items() if vm in kept}
+        self._look_at = {vm: at for vm, at in self._look_at.items() if vm in kept}
+        self._told = {(vm, wait) for vm, wait in self._told if vm in kept}

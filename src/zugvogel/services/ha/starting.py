@@ -1,0 +1,174 @@
+"""The ordered host's side of a failover: orders found on the datastore, or sooner by RPC.
+
+An order names the epoch it was judged from, and only the next one is linked for it. So an order that is late, or
+comes twice, or was given to two hosts, starts at most one QEMU in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from zugvogel.domain.ha import StartAnswer, StartOrder
+from zugvogel.errors import ImageLocked, InvalidInput, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.ports.peers import Handler
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.suspend.resuming import Resumer
+
+log = logging.getLogger(__name__)
+
+KILL_S = 20.0
+
+
+class StartOrders:
+    """RPC commands ``ha.start`` and ``ha.give_up``; `tick` each second. `is_enabled`: HA is; orders on the
+    datastore are looked for only then. `tell_now`: have the primaries hear of a vm that runs now."""
+
+    def __init__(
+        self,
+        vms: LocalVms,
+        resumer: Resumer,
+        stores: Callable[[], Sequence[MountedDatastore]],
+        *,
+        is_enabled: Callable[[], bool],
+        tell_now: Callable[[], Awaitable[None]],
+        failpoint: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._vms = vms
+        self._resumer = resumer
+        self._stores = stores
+        self._is_enabled = is_enabled
+        self._tell_now = tell_now
+        self._failpoint = failpoint
+        self._taken: dict[str, str] = {}
+        """vm -> the order that was taken up last; an order is taken up once."""
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        return {"ha.start": self._on_start, "ha.give_up": self._on_give_up}
+
+    async def stop(self) -> None:
+        """What is under way is cut off as by a crash; the next agent settles it."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # taking up ---------------------------------------------------------------------------------------
+
+    async def _on_start(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Returns when the order is taken up; the answer goes to the datastore."""
+        try:
+            order = StartOrder.model_validate(payload.get("order"))
+        except ValidationError as error:
+            raise InvalidInput(f"the order is not understood: {error}") from None
+        self._take_up(order)
+        return {}
+
+    async def tick(self) -> None:
+        """Take up orders that are new. A datastore that does not answer holds up nobody else's."""
+        if self._is_enabled():
+            await asyncio.gather(*(self._look(store) for store in self._stores()))
+
+    async def _look(self, store: MountedDatastore) -> None:
+        try:
+            given = await store.start_orders.given(self._vms.host)
+        except ZugvogelError as error:
+            log.debug("orders not looked at: %s", error)
+            return
+        for vm, raw in given.items():
+            try:
+                order = StartOrder.model_validate_json(raw)
+            except ValidationError as error:
+                log.warning("order to start %s is not understood: %s", vm, error)
+                continue
+            if order.vm == vm and order.datastore == store.datastore.name:
+                self._take_up(order)
+
+    def _take_up(self, order: StartOrder) -> None:
+        if self._taken.get(order.vm) == order.id or order.vm in self._under_way:
+            return
+        self._taken[order.vm] = order.id
+        work = self._carry_out(order)
+        self._under_way[order.vm] = asyncio.create_task(work, name=f"ordered start of {order.vm}")
+
+    # carrying out --------------------------------------------------------------------------------------
+
+    async def _carry_out(self, order: StartOrder) -> None:
+        try:
+            await self._answer(order, await self._start(order))
+        except ZugvogelError as error:
+            log.warning("%s: the answer to %s was not written: %s", order.vm, order.judge, error)
+        except Exception as error:
+            log.exception("ordered start of %s", order.vm)
+            await self._answer(order, StartAnswer(id=order.id, why=f"the agent has a defect: {error!r}"))
+        finally:
+            self._under_way.pop(order.vm, None)
+
+    async def _start(self, order: StartOrder) -> StartAnswer:
+        guest = self._vms.guests.get(order.vm)
+        if guest is not None and guest.epoch > order.epoch:
+            return StartAnswer(id=order.id, epoch=guest.epoch)  # done before: this agent was restarted since
+        try:
+            await self._failpoint("ordered.taken")
+            await self._vms.looked_at(order.vm)
+            if order.is_resume:
+                loaded = await self._resumer.resume(
+                    order.vm,
+                    order.datastore,
+                    lambda *said, **more: None,
+                    is_takeover=True,
+                    judged_epoch=order.epoch,
+                    why=f"resumed by high availability: {order.why}",
+                )
+                guest = loaded.guest
+            else:
+                guest = await self._vms.start(order.vm, judged_epoch=order.epoch)
+            await self._failpoint("ordered.started")
+        except ImageLocked as error:
+            return StartAnswer(id=order.id, why=error.cause, is_lock_held=True)
+        except ZugvogelError as error:
+            return StartAnswer(id=order.id, why=error.cause)
+        await self._tell_now()
+        return StartAnswer(id=order.id, epoch=guest.epoch)
+
+    async def _answer(self, order: StartOrder, answer: StartAnswer) -> None:
+        orders = self._vms.mounted(order.datastore).start_orders
+        await orders.answer(self._vms.host, order.vm, answer.model_dump_json().encode())
+        if order.vm not in await orders.given(self._vms.host):
+            await orders.withdraw(self._vms.host, order.vm)  # taken back meanwhile: nobody waits for it
+
+    # giving up -----------------------------------------------------------------------------------------
+
+    async def _on_give_up(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """End the QEMU of a vm whose datastore this host does not reach. An answer says that no process of it is
+        left here; none is started without a claim. Raises where that cannot be said."""
+        name, epoch = str(payload["vm"]), int(payload["epoch"])
+        await self._vms.looked_at(name)
+        guest = self._vms.guests.get(name)
+        if guest is None:
+            if self._vms.is_in_care(name) or name in self._vms.unclaimed:
+                raise Refused(f"{self._vms.host} still has something of {name}", f"see: zv vm show {name}")
+            return {}
+        if guest.epoch != epoch:
+            raise Refused(f"{name} runs here at epoch {guest.epoch}, not {epoch}", "its lease has gone on")
+        if guest.is_in_move:
+            raise Refused(f"{name} is {guest.busy}", "see: zv task list")
+        guest.failure_why = f"{self._vms.host} had lost datastore {guest.datastore}, so it was given up"
+        try:
+            async with asyncio.timeout(KILL_S):
+                await guest.machine.kill()
+        except TimeoutError:
+            log.warning("%s: its QEMU did not end within %.0f s", name, KILL_S)
+        if guest.machine.is_alive:
+            guest.failure_why = ""
+            raise ProcedureFailed(
+                f"the QEMU of {name} on {self._vms.host} cannot be ended: it waits for its disk",
+                f"cut the power of {self._vms.host}, then: zv host confirm-dead {self._vms.host}",
+            )
+        return {}

@@ -1,0 +1,263 @@
+"""zugvogel.services.ha.holding"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from tests.services.ha.held_world import ME, OTHER, FakeMachine, HeldHost
+from zugvogel.domain.host import VmReport
+from zugvogel.domain.lease import LeaseState
+from zugvogel.domain.vm import VmState
+from zugvogel.ports.hypervisor import Machine
+from zugvogel.services.ha.holding import WHY
+from zugvogel.services.local_vms import LOOKING, MIGRATING, SAVING
+
+
+async def running(datastores: tuple[str, ...] = ("ds",)) -> tuple[HeldHost, Any, FakeMachine]:
+    host = HeldHost(datastores=datastores)
+    await host.load()
+    host.vms.network = cast(Any, NoAddresses())
+    guest, machine = host.admit("web")
+    await host.seconds(2)
+    assert machine.done == []
+    return host, guest, machine
+
+
+class NoAddresses:
+    @staticmethod
+    def learned_addresses(_mac: str) -> tuple[str, ...]:
+        return ()
+
+
+def report(host: HeldHost) -> VmReport:
+    return host.vms.reports()[0]
+
+
+# vms that run -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"holder": OTHER},
+        {"holder": OTHER, "migration_id": "m1"},
+        {"holder": None},
+        {"holder": None, "state": LeaseState.SUSPENDED},
+        {"holder": ME, "state": LeaseState.RESUMING},
+    ],
+)
+async def test_a_vm_whose_lease_went_elsewhere_is_frozen_then_ended(fields: dict[str, Any]) -> None:
+    host, guest, machine = await running()
+    host.leases["ds"].link("web", **fields)
+    epoch = host.leases["ds"].now("web").epoch
+    await host.seconds(1)
+    assert machine.done == ["freeze", "kill"]
+    assert host.told == [("vm.fenced", "web")]
+    assert (host.vms.guests, guest.is_handed_over) == ({}, True)
+    assert host.leases["ds"].now("web").epoch == epoch  # nothing of it was this host's to release
+
+
+async def test_a_vm_whose_lease_is_gone_is_ended_and_told_as_failed() -> None:
+    host, _, machine = await running()
+    host.leases["ds"].chains.clear()
+    await host.seconds(1)
+    assert machine.done == ["freeze", "kill"]
+    assert host.inventory._pending["web"].observed is VmState.FAILED
+
+
+async def test_an_own_newer_epoch_is_no_loss() -> None:
+    host, _, machine = await running()
+    host.leases["ds"].link("web")
+    host.leases["ds"].link("web", heir="h2", migration_id="m1")
+    await host.seconds(2)
+    assert (machine.done, host.told) == ([], [])
+    host.close()
+
+
+@pytest.mark.parametrize("busy", [MIGRATING, SAVING, LOOKING])
+async def test_a_vm_in_a_move_is_left_to_the_move(busy: str) -> None:
+    host, guest, machine = await running()
+    guest.busy = busy
+    host.leases["ds"].link("web", OTHER)
+    await host.seconds(2)
+    assert (machine.done, host.told) == ([], [])
+    host.close()
+
+
+async def test_one_look_that_shows_nothing_is_not_believed() -> None:
+    host, _, machine = await running()
+    leases, real = host.leases["ds"], host.leases["ds"].read
+    looks = 0
+
+    async def read(vm: str) -> Any:
+        nonlocal looks
+        looks += 1
+        return None if looks == 1 else await real(vm)
+
+    leases.read = read  # type: ignore[method-assign]
+    await host.seconds(1)
+    assert machine.done == ["freeze"]
+    await host.seconds(1)
+    assert machine.done == ["freeze", "thaw", "announce"]
+    assert machine.let_go_at == [2]
+    assert host.kinds() == ["vm.frozen", "vm.thawed"]
+    host.close()
+
+
+async def test_a_lease_that_cannot_be_read_ends_nothing_and_holds_up_nobody() -> None:
+    host, _, machine = await running(("ds", "broken", "hung"))
+    others = [host.admit(f"on-{name}", name)[1] for name in ("broken", "hung")]
+    await host.seconds(1)
+    host.leases["broken"].is_broken = True
+    host.mounts["hung"].fault = "hang"
+    host.leases["ds"].link("web", OTHER)
+    for name in ("broken", "hung"):
+        host.leases[name].link(f"on-{name}", OTHER)
+    await host.seconds(2)
+    assert machine.done == ["freeze", "kill"]
+    assert [m.done for m in others] == [[], []]
+    host.leases["broken"].is_broken = False
+    await host.seconds(1)
+    assert others[0].done == ["freeze", "kill"]
+    host.close()
+
+
+async def test_a_damaged_lease_holds_up_no_other_vm_of_its_datastore() -> None:
+    host, _, machine = await running()
+    leases, real = host.leases["ds"], host.leases["ds"].read
+    _, other = host.admit("other", pid=101)
+
+    async def read(vm: str) -> Any:
+        leases.is_broken = vm == "web"
+        return await real(vm)
+
+    leases.read = read  # type: ignore[method-assign]
+    leases.link("other", OTHER)
+    await host.seconds(1)
+    assert (machine.done, other.done) == ([], ["freeze", "kill"])
+    host.close()
+
+
+async def test_without_high_availability_nothing_is_read_or_touched() -> None:
+    host, _, machine = await running()
+    await host.set("das.enabled", False)
+    host.leases["ds"].link("web", OTHER)
+    machine.is_frozen = True  # somebody stopped it by hand
+    await host.seconds(2)
+    assert (machine.done, host.told) == ([], [])
+    host.close()
+
+
+# vms that are frozen -----------------------------------------------------------------------------------------
+
+
+async def test_a_short_outage_costs_no_state() -> None:
+    host, guest, machine = await running()
+    host.mounts["ds"].fault = "error"
+    await host.seconds(8)
+    machine.is_frozen = True  # the guard
+    await host.seconds(3)
+    assert (guest.frozen_why, report(host).state) == (WHY, VmState.FROZEN)
+    assert host.told == [("vm.frozen", "web")]
+    assert machine.done == []
+    host.mounts["ds"].fault = ""
+    await host.seconds(1)
+    assert machine.done == ["thaw", "announce"]
+    assert machine.let_go_at == [2]
+    assert host.told == [("vm.frozen", "web"), ("vm.thawed", "web")]
+    assert (guest.epoch, machine.tags["epoch"], guest.frozen_why) == (2, 2, "")
+    assert host.inventory._pending["web"].epoch == 2
+    await host.seconds(3)
+    assert host.leases["ds"].now("web").epoch == 2
+    host.close()
+
+
+async def test_an_outage_in_which_others_took_over_ends_it() -> None:
+    host, guest, machine = await running()
+    host.mounts["ds"].fault = "error"
+    machine.is_frozen = True
+    await host.seconds(20)
+    host.leases["ds"].link("web", None)
+    host.leases["ds"].link("web", OTHER)
+    host.mounts["ds"].fault = ""
+    await host.seconds(1)
+    assert machine.done == ["kill"]
+    assert machine.let_go_at == []
+    assert host.kinds() == ["vm.frozen", "vm.fenced"]
+    assert guest.is_handed_over
+    assert host.leases["ds"].now("web").holder == OTHER
+
+
+async def test_the_agent_freezes_what_a_guard_that_is_gone_does_not() -> None:
+    host, _, machine = await running()
+    heir = FakeMachine("heir", host.leases["ds"], pid=101)
+    host.vms.run_unclaimed(cast(Machine, heir), "ds")
+    host.guard.is_running = False
+    await host.seconds(8)
+    assert machine.done == []
+    await host.seconds(1)
+    assert (machine.done, heir.done) == (["freeze"], ["freeze"])
+    host.guard.is_running = True
+    await host.seconds(1)
+    assert machine.done == ["freeze", "thaw", "announce"]
+    host.close()
+
+
+async def test_a_vm_frozen_in_a_move_goes_on_with_its_heir() -> None:
+    host, guest, machine = await running()
+    guest.busy = MIGRATING
+    host.leases["ds"].link("web", heir="h2", migration_id="m1")
+    machine.is_frozen = True
+    await host.seconds(1)
+    assert machine.let_go_at == [3]
+    lease = host.leases["ds"].now("web")
+    assert (lease.heir, lease.migration_id, guest.epoch) == ("h2", "m1", 3)
+    host.close()
+
+
+async def test_a_frozen_source_whose_heir_claimed_is_ended_and_the_move_tells_of_it() -> None:
+    host, guest, machine = await running()
+    guest.busy = MIGRATING
+    host.leases["ds"].link("web", OTHER, migration_id="m1")
+    machine.is_frozen = True
+    await host.seconds(1)
+    assert machine.done == ["kill"]
+    assert "vm.fenced" not in host.kinds()
+    assert host.vms.guests == {"web": guest}  # the move settles it
+
+
+async def test_after_high_availability_was_turned_off_what_is_frozen_goes_on() -> None:
+    host, _, machine = await running()
+    host.mounts["ds"].fault = "error"
+    machine.is_frozen = True
+    await host.seconds(1)
+    await host.set("das.enabled", False)
+    host.mounts["ds"].fault = ""
+    await host.seconds(1)
+    assert machine.let_go_at == [2]
+    host.close()
+
+
+async def test_what_is_being_killed_is_not_let_go_on() -> None:
+    host, guest, machine = await running()
+    guest.busy = "killing"
+    machine.is_frozen = True
+    await host.seconds(1)
+    assert machine.done == []
+    host.close()
+
+
+async def test_each_datastore_lets_its_own_go_on() -> None:
+    host, _, machine = await running(("ds", "hung"))
+    _, other = host.admit("other", "hung")
+    await host.seconds(1)
+    for mount in host.mounts.values():
+        mount.fault = "error"
+    machine.is_frozen = other.is_frozen = True
+    await host.seconds(2)
+    host.mounts["ds"].fault, host.mounts["hung"].fault = "", "hang"
+    await host.seconds(1)
+    assert (machine.let_go_at, other.let_go_at) == ([2], [])
+    host.close()

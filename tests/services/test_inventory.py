@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.registry import MemoryRegistry
+from tests.services.test_tasks import FastClock
+from zugvogel.errors import InvalidInput, NotFound
+from zugvogel.services.inventory import Inventory
+
+
+@pytest.fixture
+def inventory() -> Inventory:
+    return Inventory(MemoryRegistry(), FastClock(), [])
+
+
+async def test_the_interval_follows_the_detection_time_and_comes_back_with_it(inventory: Inventory) -> None:
+    assert inventory.number("das.failuredetectioninterval") == 1000
+    await inventory.set_setting("das.failuredetectiontime", 3000)
+    assert inventory.number("das.failuredetectioninterval") == 600
+    with pytest.raises(InvalidInput, match="600 ms"):
+        await inventory.set_setting("das.failuredetectioninterval", 601)
+    await inventory.set_setting("das.failuredetectiontime", 15000)
+    assert inventory.number("das.failuredetectioninterval") == 1000
+    await inventory.set_setting("das.failuredetectioninterval", 3000)
+    assert inventory.number("das.failuredetectioninterval") == 3000
+
+
+async def test_settings_that_are_not_there_are_refused(inventory: Inventory) -> None:
+    with pytest.raises(NotFound):
+        inventory.setting("das.nonsense")
+    with pytest.raises(NotFound):
+        await inventory.set_setting("das.nonsense", 1)
