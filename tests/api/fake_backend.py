@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.datastore import Datastore
-from zugvogel.domain.host import CpuFacts, DatastoreReport, Host, HostFacts, HostReport, HostStatus, Role, Verdict
+from zugvogel.domain.ha import (
+    Capacity,
+    Explanation,
+    FailoverPlan,
+    HaStatus,
+    Placed,
+    Protection,
+    RestartPriority,
+)
+from zugvogel.domain.host import (
+    CpuFacts,
+    DatastoreReport,
+    FenceConfig,
+    Host,
+    HostFacts,
+    HostReport,
+    HostStatus,
+    Role,
+    Verdict,
+)
+from zugvogel.domain.maintenance import MaintenanceReport, VmMove
 from zugvogel.domain.migration import Finding, FindingLevel, MigrationPlan, MigrationReport, Phase, Round
 from zugvogel.domain.network import Network
 from zugvogel.domain.requests import (
     AddDatastore,
     AddNetwork,
+    ChangeHost,
     ChangeVm,
     CreateVm,
     JoinAnswer,
     JoinRequest,
+    Maintenance,
     MigrateVm,
     NewToken,
     RegisterVm,
     ResumeVm,
+    SetFence,
     StartVm,
     StopVm,
     SuspendVm,
 )
-from zugvogel.domain.settings import SETTINGS
+from zugvogel.domain.settings import ENABLED, SETTINGS, refuse_unfit
 from zugvogel.domain.task import Event, Progress, Task, TaskError, TaskState
 from zugvogel.domain.vm import Nic, VmDefinition, VmState, VmView
 from zugvogel.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, Refused
@@ -92,7 +116,9 @@ class FakeBackend:
         self._networks = {"lan": Network(name="lan", bridges={"*": "br0"})}
         self._held_tokens = {"t1": Token(id="t1", access=Access.ADMIN, secret_sha256="f" * 64, created_at=AT)}
         self.consoles: list[Echo] = []
+        self.fences: dict[str, FenceConfig] = {}
         self.created: list[CreateVm] = []
+        self.started: list[StartVm] = []
         self._add("web1")
 
     def _add(self, name: str) -> VmView:
@@ -177,7 +203,15 @@ class FakeBackend:
             host = Host(name=f"host{i}", address=f"192.0.2.{10 + i}", role=Role.PRIMARY, ordinal=i, joined_at=AT)
             report = HostReport(host=host.name, boot_id="b", facts=facts) if i == 1 else None
             verdict = Verdict.LIVE if i == 1 else Verdict.FAILED
-            answers.append(HostStatus(host=host, verdict=verdict, why="heartbeats are fresh", report=report))
+            answers.append(
+                HostStatus(
+                    host=host,
+                    verdict=verdict,
+                    why="heartbeats are fresh",
+                    report=report,
+                    is_active_primary=i == 1,
+                )
+            )
         return answers
 
     async def host(self, name: str) -> HostStatus:
@@ -194,11 +228,46 @@ class FakeBackend:
         if status.verdict is Verdict.LIVE:
             raise Refused(f"{name} is live", "stop its agent first")
 
+    async def change_host(self, name: str, request: ChangeHost) -> HostStatus:
+        status = await self.host(name)
+        host = status.host.model_copy(update=request.model_dump(exclude_none=True))
+        return status.model_copy(update={"host": host})
+
+    async def maintain_host(self, name: str, request: Maintenance) -> Task:
+        await self.host(name)
+        moves = (VmMove(vm="web1", result="moved", how="live", host="host2"),)
+        report = MaintenanceReport(host=name, is_in_maintenance=request.is_on, successor="host6", vms=moves)
+        return self._task("host.maintenance", name, report.model_dump(mode="json"))
+
+    async def reconfigure_roles(self) -> dict[str, Role]:
+        return {"host1": Role.SECONDARY, "host6": Role.PRIMARY}
+
+    async def reform_registry(self, host: str) -> None:
+        await self.host(host)
+        raise Refused("the registry is not formed anew: 2 of 3 members are not failed", "see: zv host list")
+
     async def confirm_dead(self, name: str) -> Task:
         status = await self.host(name)
         if status.verdict is not Verdict.FAILED:
             raise Refused(f"{name} is {status.verdict}", "cut its power first")
         return self._task("host.confirm-dead", name, {"released": ["web2"], "left": {"web3": "host1 may run it"}})
+
+    async def fence_config(self, name: str) -> FenceConfig | None:
+        await self.host(name)
+        return self.fences.get(name)
+
+    async def set_fence(self, name: str, request: SetFence) -> FenceConfig:
+        await self.host(name)
+        self.fences[name] = FenceConfig(**request.model_dump())
+        return self.fences[name]
+
+    async def remove_fence(self, name: str) -> None:
+        self.fences.pop(name, None)
+
+    async def test_fence(self, name: str) -> Task:
+        works = name in self.fences and self.fences[name].parameters.get("ip") != "192.0.2.99"
+        by = {"host1": "it says on" if works else "fence_ipmilan did not answer status within 60 s"}
+        return self._task("host.fence-test", name, {"host": name, "works": works, "by": by})
 
     async def new_join_token(self) -> str:
         return "j1.secret.fingerprint"
@@ -235,10 +304,60 @@ class FakeBackend:
     async def set_setting(self, name: str, value: int | str | bool) -> SettingValue:
         if name not in SETTINGS:
             raise NotFound(f"there is no setting {name}")
-        if type(value) is not type(SETTINGS[name].default):
-            raise InvalidInput(f"{name} takes no such value")
+        refuse_unfit(SETTINGS[name], value, lambda n: self._values.get(n, SETTINGS[n].default))
         self._values[name] = value
         return SettingValue(SETTINGS[name], value)
+
+    async def ha_status(self) -> HaStatus:
+        return HaStatus(
+            enabled=bool(self._values.get(ENABLED, False)),
+            active_primary="host1",
+            active_primaries={"shared": "host1"},
+            failover_level=1,
+            admission=Capacity(used_bytes=6 * 2**30, reserved_bytes=4 * 2**30, free_bytes=2 * 2**30),
+            detection_time_ms=15000,
+            protections=(
+                Protection(name="guard", subject="host1", is_present=True, why="it ticks"),
+                Protection(name="watchdog", subject="host1", is_present=False, why="none is fed"),
+                Protection(name="watchdog", subject="host2", is_present=False, why="none is fed"),
+            ),
+            restarting=("web7 waits for the lock on its disk",),
+        )
+
+    async def enable_ha(self) -> HaStatus:
+        self._values[ENABLED] = True
+        return await self.ha_status()
+
+    async def disable_ha(self) -> HaStatus:
+        self._values[ENABLED] = False
+        return await self.ha_status()
+
+    async def ha_plan(self, hosts: Sequence[str]) -> FailoverPlan:
+        for host in hosts:
+            await self.host(host)
+        fits = len(hosts) == 1
+        placed = Placed(
+            vm="web1",
+            priority=RestartPriority.HIGH,
+            memory_bytes=2**29,
+            source="host1",
+            host="host2" if fits else None,
+            why="7.5 GiB of memory stay free" if fits else "no host is left",
+        )
+        return FailoverPlan(hosts=tuple(hosts), placed=(placed,), is_complete=fits)
+
+    async def explain(self, subject: str, kind: Literal["host", "vm"] | None = None) -> Explanation:
+        if kind is None:
+            kind = "host" if subject.startswith("host") else "vm"
+        await (self.host(subject) if kind == "host" else self.vm(subject))
+        return Explanation(
+            subject=subject,
+            kind=kind,
+            judge="host1",
+            judgement="live",
+            evidence=("heartbeat 0.4 s ago", "beat on shared moves"),
+            follows="nothing",
+        )
 
     async def datastores(self) -> list[DatastoreStatus]:
         store = Datastore(name="shared", id="d1", path="/srv/shared", kind="NFS v4", is_shared=True, added_at=AT)
@@ -290,6 +409,9 @@ class FakeBackend:
     async def change_vm(self, name: str, request: ChangeVm) -> VmView:
         view = await self.vm(name)
         fields = request.model_dump(include={"memory_bytes", "cpus"}, exclude_none=True)
+        if request.ha is not None:
+            policy = view.definition.ha.model_copy(update=request.ha.model_dump(exclude_none=True))
+            fields["definition"] = view.definition.model_copy(update={"ha": policy})
         self._vms[name] = view.model_copy(update=fields)
         return self._vms[name]
 
@@ -307,6 +429,7 @@ class FakeBackend:
 
     async def start_vm(self, name: str, request: StartVm) -> Task:
         await self.vm(name)
+        self.started.append(request)
         if request.host == "full":
             error = TaskError(code="refused", cause="full has no memory left", next_step="choose another host")
             return self._task("vm.start", name, state=TaskState.FAILED, error=error)
@@ -381,9 +504,15 @@ class FakeBackend:
             raise Refused(f"task {task_id} is {task.state.value} already")
         return task
 
-    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
-        event = Event(id="e1", at=AT, kind="vm.started", host="host1", subject="web1", message="web1 started")
-        return [] if after >= "e1" else [event]
+    async def events(
+        self, *, after: str = "", limit: int = 200, subject: str = "", vm: str = "", host: str = "", kind: str = ""
+    ) -> list[Event]:
+        found = (
+            Event(id="e1", at=AT, kind="vm.started", host="host1", subject="web1", message="web1 started"),
+            Event(id="e2", at=AT, kind="host.failed", host="host1", subject="host2", message="host2 failed"),
+        )
+        wanted = {"subject": subject, "vm": vm, "host": host, "kind": kind}
+        return [e for e in found if e.id > after and e.is_wanted(**wanted)][-limit:]
 
     async def health(self) -> dict[str, Any]:
         return {"host": "host1", "is_ready": True}

@@ -1,28 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
-from tests.api.fake_backend import FakeBackend
-from zugvogel.api.app import create_app
-from zugvogel.ports.backend import Backend
-
-
-def as_backend(backend: FakeBackend) -> Backend:
-    return backend
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(as_backend(FakeBackend()), "THE CA"))
-    async with httpx.AsyncClient(transport=transport, base_url="https://api/api/v1") as client:
-        yield client
-
-
-def bearer(role: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {role}-token"}
+from tests.api.conftest import bearer
 
 
 async def test_health_and_ca_need_no_token(http: httpx.AsyncClient) -> None:
@@ -58,6 +39,9 @@ async def test_lists_answer_a_viewer_and_nobody_without_token(http: httpx.AsyncC
         ("PUT", "/cluster/baseline", {"model": "auto"}, "admin"),
         ("DELETE", "/hosts/host2", None, "admin"),
         ("POST", "/hosts/host2/confirm-dead", None, "admin"),
+        ("PATCH", "/hosts/host2", {"failure_domain": "rack1"}, "admin"),
+        ("POST", "/hosts/host2/maintenance", {"is_on": True}, "admin"),
+        ("POST", "/cluster/reconfigure", None, "admin"),
         ("POST", "/datastores", {"name": "d", "path": "/srv/d"}, "admin"),
         ("POST", "/networks", {"name": "n", "bridge": "br1"}, "admin"),
     ],

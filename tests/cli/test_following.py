@@ -38,7 +38,7 @@ class Busy(FakeBackend):
             told = Event(id=f"e{n:04}", at=AT, kind="vm.started", host="host1", subject="web1", message=f"no {n}")
             self.log = sorted([*self.log, told], key=lambda e: e.id)
 
-    async def events(self, *, after: str = "", limit: int = 200, subject: str = "") -> list[Event]:
+    async def events(self, *, after: str = "", limit: int = 200, **_: str) -> list[Event]:
         self._note_poll()
         found = [e for e in self.log if e.id > after]
         return found[:limit] if after else found[-limit:]

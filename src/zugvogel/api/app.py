@@ -8,7 +8,16 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 
-from zugvogel.api import console, errors, routes_cluster, routes_storage, routes_tasks, routes_vms
+from zugvogel.api import (
+    console,
+    errors,
+    routes_cluster,
+    routes_fence,
+    routes_ha,
+    routes_storage,
+    routes_tasks,
+    routes_vms,
+)
 from zugvogel.api.auth import TheBackend
 from zugvogel.api.body_limit import BodyLimit
 from zugvogel.ports.backend import Backend
@@ -33,7 +42,7 @@ def create_app(backend: Backend, ca_pem: str = "") -> FastAPI:
     app.add_middleware(BodyLimit)
     errors.install(app)
     app.include_router(_open_routes(ca_pem), prefix=PREFIX)
-    for part in (routes_cluster, routes_storage, routes_vms, routes_tasks, console):
+    for part in (routes_cluster, routes_ha, routes_fence, routes_storage, routes_vms, routes_tasks, console):
         app.include_router(part.router, prefix=PREFIX)
     return app
 

@@ -8,10 +8,17 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
-from zugvogel.api.views import BaselineView, Done, HostView, JoinTokenView, SettingView, TokenView
+from zugvogel.api.views import BaselineView, Done, HostView, JoinTokenView, RolesView, SettingView, TokenView
 from zugvogel.domain.base import HOST_PATTERN
 from zugvogel.domain.cluster import Cluster
-from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
+from zugvogel.domain.requests import (
+    ChangeHost,
+    JoinAnswer,
+    JoinRequest,
+    Maintenance,
+    NewToken,
+    ReformRegistry,
+)
 from zugvogel.domain.task import Task
 
 router = APIRouter()
@@ -66,6 +73,31 @@ async def host(name: HostPath, backend: TheBackend) -> HostView:
 async def remove_host(name: HostPath, backend: TheBackend) -> Done:
     """Forget a host that is gone for good."""
     await backend.remove_host(name)
+    return Done()
+
+
+@router.patch("/hosts/{name}", dependencies=[ADMIN], tags=["hosts"])
+async def change_host(name: HostPath, request: ChangeHost, backend: TheBackend) -> HostView:
+    """Change what is known of a host."""
+    return HostView.of(await backend.change_host(name, request))
+
+
+@router.post("/hosts/{name}/maintenance", status_code=202, dependencies=[ADMIN], tags=["hosts"])
+async def maintain_host(name: HostPath, request: Maintenance, backend: TheBackend) -> Task:
+    """Into maintenance, which empties it, or out of it."""
+    return await backend.maintain_host(name, request)
+
+
+@router.post("/cluster/reconfigure", dependencies=[ADMIN], tags=["cluster"])
+async def reconfigure(backend: TheBackend) -> RolesView:
+    """Give the roles of primary and secondary out anew, at random."""
+    return RolesView(changed=await backend.reconfigure_roles())
+
+
+@router.post("/cluster/reform", status_code=202, dependencies=[ADMIN], tags=["cluster"])
+async def reform(request: ReformRegistry, backend: TheBackend) -> Done:
+    """Form the registry anew from one host's data, at the price of what others had newer."""
+    await backend.reform_registry(request.host)
     return Done()
 
 

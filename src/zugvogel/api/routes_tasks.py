@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query
 
 from zugvogel.api.auth import OPERATOR, VIEWER, TheBackend
 from zugvogel.api.routes_cluster import IdPath
-from zugvogel.domain.task import Event, Task
+from zugvogel.api.views import EventView
+from zugvogel.domain.base import HOST_PATTERN, NAME_PATTERN
+from zugvogel.domain.task import Task
 
 router = APIRouter()
 
@@ -44,6 +46,11 @@ async def events(
     after: Annotated[str, Query(max_length=80)] = "",
     limit: Annotated[int, Query(ge=1, le=5000)] = 200,
     subject: Annotated[str, Query(max_length=80)] = "",
-) -> list[Event]:
-    """Oldest first; with `after` those newer than that id, else the newest `limit`."""
-    return await backend.events(after=after, limit=limit, subject=subject)
+    vm: Annotated[str, Query(pattern=f"^$|{NAME_PATTERN}")] = "",
+    host: Annotated[str, Query(pattern=f"^$|{HOST_PATTERN}")] = "",
+    kind: Annotated[str, Query(pattern=r"^[a-z.-]{0,80}$")] = "",
+) -> list[EventView]:
+    """Oldest first; with `after` those newer than that id, else the newest `limit`. `host`: that saw or did it, or
+    of which it tells. `kind`: as a whole (`vm.restarted`), or its noun alone (`vm`)."""
+    found = await backend.events(after=after, limit=limit, subject=subject, vm=vm, host=host, kind=kind)
+    return [EventView.of(event) for event in found]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from zugvogel.domain.cluster import Access, Token
+from zugvogel.domain.ha import Capacity, HaStatus, Protection
 from zugvogel.domain.host import BridgeFacts, DatastoreReport, HostStatus, Role, Verdict
+from zugvogel.domain.settings import allowed
+from zugvogel.domain.task import Event
 from zugvogel.ports.backend import BaselineStatus, DatastoreStatus, SettingValue
 
 
@@ -14,6 +17,7 @@ class HostView(BaseModel):
 
     name: str
     role: Role
+    is_active_primary: bool
     verdict: Verdict
     address: str
     why: str
@@ -22,6 +26,8 @@ class HostView(BaseModel):
     heartbeat_age_s: float | None
     beat_ages_s: dict[str, float]
     load1: float
+    is_in_maintenance: bool
+    failure_domain: str
     cores: int = 0
     memory_total_bytes: int = 0
     memory_available_bytes: int = 0
@@ -43,6 +49,7 @@ class HostView(BaseModel):
         view = cls(
             name=host.name,
             role=host.role,
+            is_active_primary=status.is_active_primary,
             verdict=status.verdict,
             address=host.address,
             why=status.why,
@@ -51,6 +58,8 @@ class HostView(BaseModel):
             heartbeat_age_s=status.heartbeat_age_s,
             beat_ages_s=status.beat_ages_s,
             load1=status.load1,
+            is_in_maintenance=host.is_in_maintenance,
+            failure_domain=host.failure_domain,
             memory_available_bytes=status.memory_available_bytes,
         )
         if report is None:
@@ -128,6 +137,8 @@ class BaselineView(BaseModel):
 
 
 class SettingView(BaseModel):
+    """`choices`: the values a text may have, where it may not have any. `allowed`: the same and more, in words."""
+
     name: str
     value: bool | int | str
     default: bool | int | str
@@ -135,6 +146,8 @@ class SettingView(BaseModel):
     reason: str
     minimum: int | None
     maximum: int | None
+    choices: list[str]
+    allowed: str
 
     @classmethod
     def of(cls, held: SettingValue) -> SettingView:
@@ -147,7 +160,68 @@ class SettingView(BaseModel):
             reason=s.reason,
             minimum=s.minimum,
             maximum=s.maximum,
+            choices=list(s.choices),
+            allowed=allowed(s),
         )
+
+
+class AdmissionView(BaseModel):
+    """Memory of the hosts that can take vms, in bytes. `is_met` false: the reserve does not fit any more."""
+
+    used: int
+    reserved: int
+    free: int
+    is_met: bool
+    why: str
+
+    @classmethod
+    def of(cls, capacity: Capacity) -> AdmissionView:
+        return cls(
+            used=capacity.used_bytes,
+            reserved=capacity.reserved_bytes,
+            free=capacity.free_bytes,
+            is_met=capacity.is_met,
+            why=capacity.why,
+        )
+
+
+class HaView(BaseModel):
+    """`active_primaries`: datastore -> the host that judges there; `active_primary`: that of the first one.
+    `restarting`: vms that wait for their restart, each with the reason in a sentence."""
+
+    enabled: bool
+    active_primary: str | None
+    active_primaries: dict[str, str | None]
+    failover_level: int
+    admission: AdmissionView
+    detection_time_ms: int
+    protections: list[Protection]
+    restarting: list[str]
+
+    @classmethod
+    def of(cls, status: HaStatus) -> HaView:
+        return cls(
+            enabled=status.enabled,
+            active_primary=status.active_primary,
+            active_primaries=status.active_primaries,
+            failover_level=status.failover_level,
+            admission=AdmissionView.of(status.admission),
+            detection_time_ms=status.detection_time_ms,
+            protections=list(status.protections),
+            restarting=list(status.restarting),
+        )
+
+
+class EventView(Event):
+    """`event` is `kind`, `cause` is `message`. `vm`: the vm it tells of; empty: it tells of something else."""
+
+    event: str
+    vm: str
+    cause: str
+
+    @classmethod
+    def of(cls, event: Event) -> EventView:
+        return cls(**event.model_dump(), event=event.kind, vm=event.its_vm(), cause=event.message)
 
 
 class TokenView(BaseModel):
@@ -172,6 +246,12 @@ class TokenView(BaseModel):
 
 class JoinTokenView(BaseModel):
     token: str
+
+
+class RolesView(BaseModel):
+    """`changed`: host -> its new role."""
+
+    changed: dict[str, Role]
 
 
 class Done(BaseModel):

@@ -12,6 +12,7 @@ from typing import Any
 from zugvogel import errors
 from zugvogel.cli.context import Context, enter_netns
 from zugvogel.http import httpx
+from zugvogel.nearest import nearest_first
 
 CONNECT_S = 3.0
 ANSWER_S = 30.0
@@ -29,7 +30,7 @@ class Api:
         self.trust = _trust(context.ca_file)
         self.headers = {"Authorization": f"Bearer {context.token}"}
         self._answer_s = answer_s
-        self._urls = list(context.urls)
+        self._urls = nearest_first(context.urls)
         self._http = httpx.Client(
             verify=self.trust,
             headers=self.headers,

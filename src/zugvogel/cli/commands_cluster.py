@@ -9,7 +9,7 @@ import typer
 
 from zugvogel.cli import context as contexts
 from zugvogel.cli import output, session
-from zugvogel.cli.options import Json
+from zugvogel.cli.options import HostArg, Json, Yes, confirm
 from zugvogel.cli.paths import ConfigDir, StateDir, default_address, guess_name
 
 app = typer.Typer(no_args_is_help=True, help="The cluster as a whole.")
@@ -79,6 +79,28 @@ def show(as_json: Json = False) -> None:
             ("cpu baseline", cluster["cpu_baseline"] or "not set yet"),
         ]
     )
+
+
+@app.command(epilog="Example: zv cluster reconfigure")
+def reconfigure(as_json: Json = False) -> None:
+    """Give the roles of primary and secondary out anew, at random; etcd's members follow one by one."""
+    changed = session.api().post("/cluster/reconfigure")["changed"]
+    if as_json:
+        output.print_json(changed)
+        return
+    output.table(("HOST", "ROLE NOW"), sorted(changed.items()), empty="the roles stay as they are")
+
+
+@app.command(epilog="Example: zv cluster reform host2")
+def reform(host: HostArg, yes: Yes = False) -> None:
+    """Form the registry anew from HOST's data when its majority is gone for good and no host does so by itself."""
+    confirm(
+        f"What other hosts had newer than {host} (settings, vms that were created or deleted) will be lost, also "
+        f"when those hosts come back. Form the registry anew from the data of {host}?",
+        yes=yes,
+    )
+    session.api().post("/cluster/reform", {"host": host})
+    output.say(f"{host} forms the registry anew; see: zv event list")
 
 
 @app.command(

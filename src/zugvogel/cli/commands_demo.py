@@ -1,7 +1,8 @@
 """`zv demo`: the whole story on one machine, told with the real commands.
 
 Builds the lab, starts real vms, moves one of them back and forth, live and then through shared storage, while a
-client pings it every 10 ms and keeps a TCP connection open, and says what the client saw.
+client pings it every 10 ms and keeps a TCP connection open, and says what the client saw. Then it cuts a host's
+network and another one's power.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from zugvogel.cli import demo_failures
+from zugvogel.cli.demo_stage import ZV, address_of, console, zv
 from zugvogel.errors import ProcedureFailed
-
-ZV = [sys.executable, "-m", "zugvogel.cli.main"]
-console = Console(highlight=False)
 
 
 def demo(
@@ -36,7 +35,7 @@ def demo(
     """Build a lab, move a vm under load, tell what happened."""
     console.print(
         Panel.fit(
-            "[bold]Zugvogel[/] live and quick migration on one machine: real QEMU vms, real etcd, "
+            "[bold]Zugvogel[/] migration and high availability on one machine: real QEMU vms, real etcd, "
             "hosts as namespaces,\na real bridge as the switch. Every line after [bold cyan]$[/] is a command "
             "you can run yourself.",
             border_style="cyan",
@@ -44,51 +43,23 @@ def demo(
     )
     began = time.monotonic()
     try:
-        _zv("lab", "up", "--hosts", str(hosts), *(["--link-mbit", str(link_mbit)] if link_mbit else []))
-        _zv("host", "list")
-        _zv("vm", "create", "swallow", "--memory", "256M", "--cpus", "1", "--image", "lab-guest")
-        _zv("vm", "create", "stork", "--memory", "128M", "--cpus", "1", "--image", "lab-guest")
-        _zv("vm", "start", "swallow", "--on", "host1")
-        _zv("vm", "start", "stork", "--on", "host2")
-        address = _address("swallow")
-        _zv("vm", "list")
+        zv("lab", "up", "--hosts", str(hosts), *(["--link-mbit", str(link_mbit)] if link_mbit else []))
+        zv("host", "list")
+        zv("vm", "create", "swallow", "--memory", "256M", "--cpus", "1", "--image", "lab-guest")
+        zv("vm", "create", "stork", "--memory", "128M", "--cpus", "1", "--image", "lab-guest")
+        zv("vm", "start", "swallow", "--on", "host1")
+        zv("vm", "start", "stork", "--on", "host2")
+        address = address_of("swallow")
+        zv("vm", "list")
         rows = _moves(address, moves)
-        _zv("event", "list")
+        demo_failures.perform(saved="stork", restarted="swallow")
+        zv("event", "list")
         _verdict(rows, time.monotonic() - began)
     finally:
         if keep:
             console.print("\nThe lab stays up ([cyan]zv lab status[/]); end it with [cyan]zv lab down[/].")
         else:
-            _zv("lab", "down")
-
-
-def _say(arguments: tuple[str, ...]) -> None:
-    console.print(f"\n[bold cyan]$[/] [bold]zv {' '.join(arguments)}[/]")
-
-
-def _zv(*arguments: str) -> None:
-    _say(arguments)
-    if subprocess.run([*ZV, *arguments], check=False).returncode != 0:
-        raise ProcedureFailed(f"the demo stopped at: zv {' '.join(arguments)}", "its message is above")
-
-
-def _json(*arguments: str) -> Any:
-    done = subprocess.run([*ZV, *arguments, "--json"], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ProcedureFailed(f"the demo stopped at: zv {' '.join(arguments)}", done.stderr.strip())
-    return json.loads(done.stdout)
-
-
-def _address(vm: str, patience_s: float = 90.0) -> str:
-    """The guest's address once it answers a ping."""
-    deadline = time.monotonic() + patience_s
-    with console.status(f"waiting for {vm} to boot and answer"):
-        while time.monotonic() < deadline:
-            addresses = _json("vm", "show", vm)["addresses"]
-            if addresses and _json("lab", "ping", vm, "--seconds", "0.3", "--interval-ms", "100")["lost"] == 0:
-                return str(addresses[0])
-            time.sleep(0.5)
-    raise ProcedureFailed(f"{vm} does not answer", f"look at its console: zv vm log {vm}")
+            zv("lab", "down")
 
 
 def _moves(address: str, moves: int) -> list[dict[str, Any]]:
@@ -101,7 +72,7 @@ def _moves(address: str, moves: int) -> list[dict[str, Any]]:
         )
         with _continuity(address) as seen, _ping("swallow") as pinged:
             time.sleep(1.0)
-            _zv("vm", "migrate", "swallow", "--to", target, *(["--mode", mode] if mode != "live" else []))
+            zv("vm", "migrate", "swallow", "--to", target, *(["--mode", mode] if mode != "live" else []))
             time.sleep(1.0)
         rows.append({"to": target, "mode": mode, **seen, "ping": pinged})
         _show_row(rows[-1])

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zugvogel.cli import output, session, watch
-from zugvogel.cli.options import HostArg, Json, Yes, confirm
+from zugvogel.cli import commands_fence, output, session, watch
+from zugvogel.cli.commands_vm_migrate import tell_detached
+from zugvogel.cli.options import Detach, HostArg, Json, Yes, confirm
 from zugvogel.cli.paths import ConfigDir, StateDir, guess_address, guess_name
+from zugvogel.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Hosts of the cluster.")
+app.command("fence-config", epilog=commands_fence.EPILOG)(commands_fence.fence_config)
+
+
+class Switch(StrEnum):
+    ON = "on"
+    OFF = "off"
 
 
 @app.command("list", epilog="Example: zv host list --json")
 def list_hosts(as_json: Json = False) -> None:
-    """All hosts with their role and verdict."""
+    """All hosts with their role and verdict. primary*: an active primary, which judges hosts and restarts vms."""
     hosts = session.api().get("/hosts")
     if as_json:
         output.print_json(hosts)
@@ -26,7 +35,7 @@ def list_hosts(as_json: Json = False) -> None:
         [
             (
                 h["name"],
-                h["role"],
+                _role(h),
                 h["verdict"],
                 h["address"],
                 h["cores"] or None,
@@ -39,6 +48,10 @@ def list_hosts(as_json: Json = False) -> None:
         ],
         empty="no hosts",
     )
+
+
+def _role(host: dict[str, Any]) -> str:
+    return f"{host['role']}*" if host["is_active_primary"] else str(host["role"])
 
 
 @app.command(epilog="Example: zv host show host1")
@@ -66,7 +79,8 @@ def _facts(host: dict[str, Any]) -> list[tuple[str, Any]]:
         ("name", host["name"]),
         ("verdict", host["verdict"]),
         ("why", host["why"]),
-        ("role", host["role"]),
+        ("role", f"{host['role']}, active" if host["is_active_primary"] else host["role"]),
+        ("failure domain", host["failure_domain"]),
         ("address", host["address"]),
         ("last heartbeat", f"{age:.1f} s ago" if age is not None else None),
         ("cpu", f"{host['cores']} x {host['cpu']}"),
@@ -102,6 +116,70 @@ def join(
     if as_json:
         output.print_json({"name": name, "address": address})
     output.say(f"{name} ({address}) has joined; start its agent: zv agent install", as_json=as_json)
+
+
+@app.command("set", epilog="Example: zv host set host3 --failure-domain rack2")
+def change(
+    name: HostArg,
+    failure_domain: Annotated[
+        str, typer.Option("--failure-domain", help="Label of what fails together (rack, room); '' takes it away.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say where a host stands: primaries are spread over failure domains."""
+    host = session.api().patch(f"/hosts/{name}", {"failure_domain": failure_domain})
+    if as_json:
+        output.print_json(host)
+    told = f"{name} is in failure domain {failure_domain}" if failure_domain else f"{name} has no failure domain"
+    output.say(told, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples: zv host maintenance host3 on · zv host maintenance host3 on --quick-fallback · "
+    "zv host maintenance host3 off --return"
+)
+def maintenance(
+    name: HostArg,
+    switch: Annotated[Switch, typer.Argument(metavar="on|off", help="Begin or end maintenance.")],
+    quick_fallback: Annotated[
+        bool,
+        typer.Option("--quick-fallback", help="Move by quick migration what cannot be moved while it runs."),
+    ] = False,
+    bring_back: Annotated[
+        bool, typer.Option("--return", help="With off: bring the vms back that were moved away.")
+    ] = False,
+    as_json: Json = False,
+    detach: Detach = False,
+) -> None:
+    """Empty a host by live migration and keep it empty; or let it take vms again."""
+    if bring_back and switch is Switch.ON:
+        raise InvalidInput("--return is for the end of maintenance", f"zv host maintenance {name} off --return")
+    wish = {"is_on": switch is Switch.ON, "is_quick_fallback": quick_fallback, "is_return": bring_back}
+    task = session.api().post(f"/hosts/{name}/maintenance", wish)
+    if detach:
+        tell_detached(task, as_json=as_json)
+        return
+    task = watch.follow(task, as_json=as_json)
+    report = task["report"]
+    if as_json and report:
+        output.print_json(report)
+    elif report:
+        _tell_maintenance(report)
+    if task["state"] != "done":
+        raise watch.error_of(task)
+
+
+def _tell_maintenance(report: dict[str, Any]) -> None:
+    name = report["host"]
+    output.say(f"{name} is in maintenance" if report["is_in_maintenance"] else f"{name} takes vms")
+    if report["successor"]:
+        output.say(f"{report['successor']} is a primary in its place")
+    if report["vms"]:
+        output.table(
+            ("VM", "RESULT", "HOW", "HOST", "WHY"),
+            [(m["vm"], m["result"], m["how"], m["host"], m["why"]) for m in report["vms"]],
+            empty="",
+        )
 
 
 @app.command(epilog="Example: zv host remove host3")

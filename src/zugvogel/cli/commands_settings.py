@@ -12,19 +12,27 @@ from zugvogel.errors import InvalidInput, NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Settings of the cluster.")
 
+_MEANT = {
+    **dict.fromkeys(("on", "true", "yes", "1"), True),
+    **dict.fromkeys(("off", "false", "no", "0"), False),
+}
+
 SettingArg = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_setting)]
 
 
 @app.command("list", epilog="Example: zv settings list")
 def list_settings(as_json: Json = False) -> None:
-    """All settings with value, default and reason."""
+    """All settings with value, default, what they may be set to, unit and reason."""
     found = session.api().get("/settings")
     if as_json:
         output.print_json(found)
         return
     output.table(
-        ("NAME", "VALUE", "DEFAULT", "UNIT", "WHAT IT IS FOR"),
-        [(s["name"], s["value"], s["default"], s["unit"], s["reason"]) for s in found],
+        ("NAME", "VALUE", "DEFAULT", "UNIT", "ALLOWED", "WHAT IT IS FOR"),
+        [
+            (s["name"], _plain(s["value"]), _plain(s["default"]), s["unit"], _allowed(s), s["reason"])
+            for s in found
+        ],
         empty="no settings",
     )
 
@@ -46,8 +54,7 @@ def set_setting(
     as_json: Json = False,
 ) -> None:
     """Change a setting for the whole cluster."""
-    api = session.api()
-    changed = api.put(f"/settings/{name}", {"value": parse_value(value, _find(name)["default"])})
+    changed = session.api().put(f"/settings/{name}", {"value": parse_value(value, _find(name))})
     if as_json:
         output.print_json(changed)
     else:
@@ -61,28 +68,27 @@ def _find(name: str) -> dict[str, Any]:
     raise NotFound(f"there is no setting {name}", "see `zv settings list`")
 
 
-def parse_value(text: str, default: bool | int | str) -> bool | int | str:
-    """In the type of the setting's default. Raises InvalidInput."""
+def parse_value(text: str, setting: dict[str, Any]) -> bool | int | str:
+    """In the type of the setting's default. Raises InvalidInput with what is allowed; bounds and choices are told
+    by the API."""
+    default = setting["default"]
     if isinstance(default, bool):
-        meant = {
-            "on": True,
-            "true": True,
-            "yes": True,
-            "1": True,
-            "off": False,
-            "false": False,
-            "no": False,
-            "0": False,
-        }
-        if text.lower() not in meant:
-            raise InvalidInput(f"{text!r} is neither on nor off")
-        return meant[text.lower()]
+        meant = _MEANT.get(text.lower())
+        if meant is None:
+            raise InvalidInput(f"{setting['name']} takes {setting['allowed']}, not {text!r}")
+        return meant
     if isinstance(default, int):
         try:
             return int(text)
         except ValueError:
-            raise InvalidInput(f"{text!r} is no whole number") from None
+            unit = f"; write the number alone, in {setting['unit']}" if setting["unit"] else ""
+            raise InvalidInput(f"{setting['name']} takes {setting['allowed']}, not {text!r}{unit}") from None
     return text
+
+
+def _allowed(setting: dict[str, Any]) -> str:
+    """The unit has a column of its own."""
+    return str(setting["allowed"]).removesuffix(f" {setting['unit']}")
 
 
 def _plain(value: Any) -> str:

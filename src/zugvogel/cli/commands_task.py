@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zugvogel.cli import commands_vm_migrate, output, session, watch
-from zugvogel.cli.options import Json
+from zugvogel.cli.options import Json, complete_host, complete_vm
 from zugvogel.errors import Unreachable
 
 task_app = typer.Typer(no_args_is_help=True, help="Long work: look, watch, cancel.")
@@ -125,16 +125,24 @@ def cancel(task_id: TaskArg, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@event_app.command("list", epilog="Example: zv event list --subject web1 --follow")
+@event_app.command(
+    "list", epilog="Examples: zv event list --vm web1 --follow · zv event list --kind vm.restarted · --kind host"
+)
 def list_events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
     subject: Annotated[str, typer.Option(help="Only of this vm, host, datastore or network.")] = "",
+    vm: Annotated[str, typer.Option(autocompletion=complete_vm, help="Only of this vm.")] = "",
+    host: Annotated[
+        str, typer.Option(autocompletion=complete_host, help="Only what this host saw or did, or was said of it.")
+    ] = "",
+    kind: Annotated[str, typer.Option(help="Only of this kind (vm.restarted), or all of a noun (vm).")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=5000, help="The newest so many.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Events, oldest first. With --json --follow: one JSON object a line."""
     asked = max(limit, KNOWN) if follow else limit
-    found = session.api().get("/events", limit=asked, subject=subject)
+    wanted = {"subject": subject, "vm": vm, "host": host, "kind": kind}
+    found = session.api().get("/events", limit=asked, **wanted)
     if as_json and not follow:
         output.print_json(found)
         return
@@ -142,12 +150,12 @@ def list_events(
         _show(event, as_json=as_json)
     if follow:
         try:
-            _follow(found, subject, as_json=as_json)
+            _follow(found, wanted, as_json=as_json)
         except KeyboardInterrupt:
             raise typer.Exit(watch.INTERRUPTED) from None
 
 
-def _follow(known: list[dict[str, Any]], subject: str, *, as_json: bool) -> None:
+def _follow(known: list[dict[str, Any]], wanted: dict[str, str], *, as_json: bool) -> None:
     """Show what is not among `known` nor older than all of them, each once, whichever host answers."""
     seen = {event["id"] for event in known}
     newest = deque([min(seen, default="")], maxlen=OVERLAP)
@@ -156,7 +164,7 @@ def _follow(known: list[dict[str, Any]], subject: str, *, as_json: bool) -> None
     while True:
         time.sleep(FOLLOW_S)
         try:
-            found = session.api().get("/events", after=newest[0] or None, limit=5000, subject=subject)
+            found = session.api().get("/events", after=newest[0] or None, limit=5000, **wanted)
         except Unreachable as error:
             if not told:
                 output.note(f"zv: {error}; trying again")

@@ -19,6 +19,15 @@ from zugvogel.cli.options import (
     complete_network,
     confirm,
 )
+from zugvogel.cli.vm_policy import (
+    AntiAffinityOption,
+    MonitoringOption,
+    PreferOption,
+    PriorityOption,
+    ResponseOption,
+    policy_of,
+)
+from zugvogel.cli.vm_policy import facts as policy_facts
 
 app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
 app.command(
@@ -88,6 +97,11 @@ def create(
     cpu_model: Annotated[str, typer.Option(help="Default: the cluster's baseline.")] = "",
     mac: Annotated[str, typer.Option(help="MAC of the first NIC; default: a new one.")] = "",
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    restart_priority: PriorityOption = None,
+    isolation_response: ResponseOption = None,
+    anti_affinity: AntiAffinityOption = None,
+    prefer: PreferOption = None,
+    monitoring: MonitoringOption = None,
     as_json: Json = False,
 ) -> None:
     """Make a vm. It is not started."""
@@ -106,21 +120,25 @@ def create(
         "cpu_model": cpu_model,
         "mac": mac,
         "description": description,
+        "ha": policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring),
     }
     _end(session.api().post("/vms", body), f"{name} is made; start it: zv vm start {name}", as_json=as_json)
 
 
-@app.command(epilog="Examples: zv vm start web1 · zv vm start web1 --on host2")
+@app.command(epilog="Examples: zv vm start web1 · zv vm start web1 --on host2 · zv vm start web1 --force")
 def start(
     name: Vm,
     host: Annotated[
         str | None, typer.Option("--on", "--host", autocompletion=complete_host, help="Default: the best host.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it takes the room kept for failures of hosts.")
+    ] = False,
     as_json: Json = False,
     detach: Detach = False,
 ) -> None:
     """Start a vm."""
-    task = session.api().post(f"/vms/{name}/start", {"host": host})
+    task = session.api().post(f"/vms/{name}/start", {"host": host, "is_forced": force})
     _end(task, f"{name} runs", as_json=as_json, detach=detach)
 
 
@@ -153,18 +171,30 @@ def reset(name: Vm, as_json: Json = False) -> None:
 
 @app.command("list", epilog="Example: zv vm list --json")
 def list_vms(as_json: Json = False) -> None:
-    """All vms."""
+    """All vms; with high availability enabled their restart priority too."""
     found = session.api().get("/vms")
     if as_json:
         output.print_json(found)
         return
+    has_priority = bool(found) and _is_ha_enabled()
     output.table(
-        ("NAME", "STATE", "HOST", "CPUS", "MEMORY", "ADDRESSES", "DATASTORE", "WHY"),
+        (
+            "NAME",
+            "STATE",
+            "HOST",
+            *(["PRIORITY"] if has_priority else []),
+            "CPUS",
+            "MEMORY",
+            "ADDRESSES",
+            "DATASTORE",
+            "WHY",
+        ),
         [
             (
                 v["name"],
                 v["state"],
                 v["host"],
+                *([v["definition"]["ha"]["restart_priority"]] if has_priority else []),
                 v["cpus"],
                 output.size(v["memory_bytes"]),
                 v["addresses"],
@@ -175,6 +205,10 @@ def list_vms(as_json: Json = False) -> None:
         ],
         empty="no vms; see `zv vm create --help`",
     )
+
+
+def _is_ha_enabled() -> bool:
+    return any(s["name"] == "das.enabled" and s["value"] is True for s in session.api().get("/settings"))
 
 
 @app.command(epilog="Example: zv vm show web1 --json")
@@ -203,12 +237,17 @@ def show(name: Vm, as_json: Json = False) -> None:
             ("datastore", vm["datastore"]),
             ("machine", definition["machine"]),
             ("lease epoch", vm["epoch"]),
+            *policy_facts(definition["ha"]),
             ("description", definition["description"]),
         ]
     )
 
 
-@app.command("set", epilog="Example: zv vm set web1 --memory 4G --cpus 4")
+@app.command(
+    "set",
+    epilog="Examples: zv vm set web1 --memory 4G --cpus 4 · zv vm set web1 --restart-priority high "
+    "--isolation-response suspend",
+)
 def set_vm(
     name: Vm,
     memory: Annotated[str | None, typer.Option(help="For example 4G.")] = None,
@@ -220,9 +259,16 @@ def set_vm(
     add_network: Annotated[
         list[str] | None, typer.Option("--add-network", autocompletion=complete_network, help="A new NIC there.")
     ] = None,
+    restart_priority: PriorityOption = None,
+    isolation_response: ResponseOption = None,
+    anti_affinity: AntiAffinityOption = None,
+    prefer: PreferOption = None,
+    monitoring: MonitoringOption = None,
     as_json: Json = False,
 ) -> None:
-    """Change a vm. A running one gets new memory, CPUs and CPU model at its next start."""
+    """Change a vm. A running one gets new memory, CPUs and CPU model at its next start; priority, isolation
+    response, group, preferred hosts and monitoring count at once."""
+    policy = policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring)
     body = {
         "memory_bytes": output.parse_size(memory) if memory else None,
         "cpus": cpus,
@@ -231,13 +277,16 @@ def set_vm(
         "description": description,
         "add_disks": [parse_disk(d) for d in add_disk or []],
         "add_networks": add_network or [],
+        "ha": policy or None,
     }
     changed = session.api().patch(f"/vms/{name}", body)
     if as_json:
         output.print_json(changed)
         return
-    running = changed["state"] == "running"
-    output.say(f"{name} is changed" + ("; it takes effect at its next start" if running else ""))
+    is_late = changed["state"] == "running" and any(v for k, v in body.items() if k not in {"ha", "description"})
+    output.say(f"{name} is changed" + ("; it takes effect at its next start" if is_late else ""))
+    if changed["state"] == "running" and policy.get("monitoring") in {"crash", "guest"}:
+        output.note("a panic device or watchdog that it was started without comes with its next start")
 
 
 @app.command(epilog="Example: zv vm delete web1 --yes")

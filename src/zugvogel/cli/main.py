@@ -13,6 +13,7 @@ from zugvogel.cli import (
     commands_agent,
     commands_cluster,
     commands_context,
+    commands_ha,
     commands_host,
     commands_settings,
     commands_storage,
@@ -28,6 +29,7 @@ GROUPS = (
     ("vm", commands_vm.app),
     ("host", commands_host.app),
     ("cluster", commands_cluster.app),
+    ("ha", commands_ha.app),
     ("datastore", commands_storage.datastore_app),
     ("network", commands_storage.network_app),
     ("task", commands_task.task_app),
@@ -71,6 +73,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     for name, group in GROUPS:
         app.add_typer(group, name=name)
     _add_lab(app, words)
+    _add_sim(app, words)
     return app
 
 
@@ -91,6 +94,16 @@ def _add_lab(app: typer.Typer, words: Sequence[str]) -> None:
         @app.command("demo")
         def demo() -> None:
             """Build a lab, move a vm under load, tell what happened."""
+
+
+def _add_sim(app: typer.Typer, words: Sequence[str]) -> None:
+    """As for the lab: it brings all of the product's services with it."""
+    if "sim" in words:
+        from zugvogel.cli.commands_sim import app as sim_app
+
+        app.add_typer(sim_app, name="sim")
+    else:
+        app.add_typer(typer.Typer(help="The cluster on virtual time: scenarios and random faults."), name="sim")
 
 
 def main() -> None:

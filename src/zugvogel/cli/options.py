@@ -29,6 +29,22 @@ def complete_host(incomplete: str) -> list[str]:
     return _names("/hosts", incomplete)
 
 
+def complete_hosts(incomplete: str) -> list[str]:
+    """The last of several with commas between."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in complete_host(last) if name not in before.split(",")]
+
+
+def complete_subject(incomplete: str) -> list[str]:
+    """A host or a vm."""
+    return list(dict.fromkeys([*complete_host(incomplete), *complete_vm(incomplete)]))
+
+
+def names_of(options: list[str]) -> list[str]:
+    """Of an option that may be repeated, or hold several with commas between, or be empty."""
+    return [name.strip() for option in options for name in option.split(",") if name.strip()]
+
+
 def complete_datastore(incomplete: str) -> list[str]:
     return _names("/datastores", incomplete)
 

@@ -24,6 +24,7 @@ STATE_STYLES = {
     "failed": "bold red", "refused": "bold red", "error": "bold red",
     "frozen": "yellow", "suspended": "cyan", "partitioned": "yellow", "isolated": "yellow",
     "storage-lost": "yellow", "warning": "yellow", "unknown": "yellow", "cancelled": "yellow",
+    "maintenance": "cyan",
 }  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""`zv ha`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from zugvogel.cli import output, session
+from zugvogel.cli.capacity_view import capacity_bar
+from zugvogel.cli.options import Json, Yes, complete_hosts, complete_subject, confirm, names_of
+
+app = typer.Typer(no_args_is_help=True, help="High availability: vms of failed hosts are restarted elsewhere.")
+
+
+@app.command(epilog="Example: zv ha enable")
+def enable(as_json: Json = False) -> None:
+    """Restart vms of failed hosts from now on, and run isolation responses. Tells what protection is missing."""
+    status = session.api().post("/ha/enable")
+    if as_json:
+        output.print_json(status)
+        return
+    output.say("high availability is enabled")
+    missing = [p for p in status["protections"] if not p["is_present"]]
+    if missing:
+        output.say("not there:")
+        for told in _by_cause(missing):
+            output.say(f"  {told}")
+    output.say("see: zv ha status, and what a failure would do: zv ha plan --fail HOST")
+
+
+@app.command(epilog="Example: zv ha disable --yes")
+def disable(yes: Yes = False, as_json: Json = False) -> None:
+    """Restart nothing, freeze nothing, run no isolation response; hosts are still judged."""
+    confirm("Disable high availability? Vms of a host that fails meanwhile stay down.", yes=yes)
+    status = session.api().post("/ha/disable")
+    if as_json:
+        output.print_json(status)
+    output.say("high availability is disabled; turn it on again: zv ha enable", as_json=as_json)
+
+
+@app.command(epilog="Example: zv ha status")
+def status(as_json: Json = False) -> None:
+    """Who judges, what room is kept free, what keeps vms from running twice, what is being restarted."""
+    found = session.api().get("/ha")
+    if as_json:
+        output.print_json(found)
+        return
+    output.facts(_facts(found))
+    output.say("")
+    screen = output.console()
+    screen.print(capacity_bar(found["admission"], screen.width))
+    if found["admission"]["why"]:
+        screen.print(
+            found["admission"]["why"], style=None if found["admission"]["is_met"] else "yellow", markup=False
+        )
+    output.say("")
+    rows = [(p["name"], p["subject"], p["is_present"], p["why"]) for p in found["protections"]]
+    output.table(("PROTECTION", "OF", "THERE", "WHY"), rows, empty="no host tells of its protections")
+    if found["restarting"]:
+        output.say("\nto be restarted:")
+        for sentence in found["restarting"]:
+            output.say(f"  {sentence}")
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    judges = found["active_primaries"]
+    level = found["failover_level"] if found["enabled"] else 0
+    return [
+        ("high availability", "enabled" if found["enabled"] else "disabled; enable it: zv ha enable"),
+        ("active primary", [f"{host or 'none'} (of {datastore})" for datastore, host in judges.items()] or "none"),
+        ("a host has failed after", f"{found['detection_time_ms'] / 1000:g} s without a sign of life"),
+        ("room is kept for", f"the failure of {level} host{'s' * (level != 1)}" if level else "no failure"),
+    ]
+
+
+def _by_cause(missing: list[dict[str, Any]]) -> list[str]:
+    """Protections that are missing, those with the same cause in one line."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for protection in missing:
+        found.setdefault((protection["name"], protection["why"]), []).append(protection["subject"])
+    return [f"{name} of {', '.join(subjects)}: {why}" for (name, why), subjects in found.items()]
+
+
+@app.command(epilog="Examples: zv ha plan --fail host3 · zv ha plan --fail host3,host4 --json")
+def plan(
+    fail: Annotated[
+        list[str],
+        typer.Option(
+            "--fail", metavar="HOST[,HOST]", autocompletion=complete_hosts, help="Hosts that fail at once."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Who would restart where if these hosts failed now; exit code 1 when a vm would not fit. Touches nothing."""
+    found = session.api().get("/ha/plan", fail=names_of(fail))
+    if as_json:
+        output.print_json(found)
+    else:
+        _tell_plan(found)
+    if not found["is_complete"]:
+        raise typer.Exit(1)
+
+
+def _tell_plan(found: dict[str, Any]) -> None:
+    hosts, placed = ", ".join(found["hosts"]), found["placed"]
+    moved = sum(p["host"] is not None for p in placed)
+    verb = "fails" if len(found["hosts"]) == 1 else "fail"
+    if not placed:
+        output.say(f"if {hosts} {verb}: no vm runs there")
+        return
+    output.say(f"if {hosts} {verb}: {moved} of {len(placed)} vm{'s' * (len(placed) != 1)} would be restarted")
+    output.table(
+        ("VM", "PRIORITY", "MEMORY", "FROM", "TO", "WHY"),
+        [
+            (p["vm"], p["priority"], output.size(p["memory_bytes"]), p["source"], p["host"], p["why"])
+            for p in placed
+        ],
+        empty="",
+    )
+    if not found["is_complete"]:
+        output.say("not every vm fits: add a host, free memory, or lower priorities: zv vm set NAME")
+
+
+@app.command(epilog="Examples: zv ha explain host3 · zv ha explain web1")
+def explain(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="HOST|VM", autocompletion=complete_subject, help="A host comes before a vm."),
+    ],
+    vm: Annotated[bool, typer.Option("--vm", help="The vm of that name, where a host has the same.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Why a host is judged as it is, or why a vm runs, waits or stays down: the evidence, and what follows."""
+    found = session.api().get(f"/ha/explain/{subject}", kind="vm" if vm else None)
+    if as_json:
+        output.print_json(found)
+        return
+    output.say(f"{found['kind']} {found['subject']}: {found['judgement']}")
+    for line in found["evidence"]:
+        output.say(f"  - {line}")
+    if found["follows"]:
+        output.say(f"what follows: {found['follows']}")
+    output.say(f"(judged by {found['judge']})")

@@ -1,0 +1,21 @@
+"""The choices of the command line are those of the product, which it does not import for the sake of speed."""
+
+from __future__ import annotations
+
+from zugvogel.cli import vm_policy
+from zugvogel.domain import ha
+
+
+def test_the_choices_are_those_of_the_product() -> None:
+    assert [p.value for p in vm_policy.Priority] == [p.value for p in ha.RestartPriority]
+    assert [m.value for m in vm_policy.Monitoring] == [m.value for m in ha.Monitoring]
+    assert [r.value for r in vm_policy.Response] == ["default", *(r.value for r in ha.IsolationResponse)]
+
+
+def test_only_what_was_given_is_asked_for() -> None:
+    assert vm_policy.policy_of(None, None, None, None, None) == {}
+    assert vm_policy.policy_of(vm_policy.Priority.LOW, None, "", " host1, host2 ,", None) == {
+        "restart_priority": "low",
+        "anti_affinity": "",
+        "preferred_hosts": ["host1", "host2"],
+    }
