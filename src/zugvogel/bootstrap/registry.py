@@ -4,64 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zugvogel.adapters.authority import FileAuthority
 from zugvogel.adapters.etcd.gateway import EtcdRegistry
-from zugvogel.adapters.etcd.members import EtcdMembers, Member
-from zugvogel.adapters.etcd.supervisor import EtcdSpec, EtcdSupervisor
+from zugvogel.adapters.etcd.members import EtcdMembers
+from zugvogel.adapters.etcd.own import OwnEtcd
+from zugvogel.adapters.etcd.supervisor import EtcdSpec
 from zugvogel.adapters.host_state import AgentConfig, HostState
 from zugvogel.adapters.peers.rpc_server import client_context
+from zugvogel.bootstrap.failpoints import failpoint
+from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host, Role
-from zugvogel.errors import Conflict, Unreachable, ZugvogelError
-from zugvogel.services.membership import CALL_S, Membership, peer_url
+from zugvogel.domain.registry import GenerationAnswer, Member, peer_url
+from zugvogel.errors import Conflict, ZugvogelError
+from zugvogel.services.ha.reforming import Reforming
+from zugvogel.services.ha.registry_chain import RegistryChain
+from zugvogel.services.ha.registry_member import RegistryMember
+from zugvogel.services.ha.role_changes import ANSWERS, RoleChanges
+from zugvogel.services.membership import CALL_S, Membership
 from zugvogel.services.operations.world import World
+from zugvogel.services.ticking import run_every
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 0.5
-PROMOTE_S = 0.3
-WATCH_ROLE_S = 5.0
+STEP_S = 0.5
+CHANGES_S = 2.0
+KEYS_S = 5.0
+MEMBERS_S = 30.0
+STRANGERS = 16
+"""So many other hosts are tried for etcd while its members are not known from itself."""
 
 
 class Etcd:
-    """Client and, on a primary, supervisor of this host's member."""
+    """Client and, on a primary, supervisor of this host's member. `connect`, then `run`."""
 
     def __init__(self, state: HostState, config: AgentConfig, hosts: list[Host], log_dir: Path) -> None:
         self._state = state
         self._config = config
         self._hosts = hosts
-        self._log_dir = log_dir
+        self._known: list[Member] = []
+        self._roles_changed = asyncio.Event()
         context = client_context(
             str(state.pki.host_certificate), str(state.pki.host_key), str(state.pki.ca_certificate)
         )
         self.registry = EtcdRegistry(self._endpoints, context)
         self.members = EtcdMembers(self.registry)
-        self._supervisor: EtcdSupervisor | None = None
-        self._running: asyncio.Task[None] | None = None
+        self.own = OwnEtcd(self._spec(log_dir), context)
         self.membership: Membership
-        self._forward: Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+        self.member: RegistryMember
+        self.changes: RoleChanges
+        self._world: World
 
-    def connect(self, world: World) -> None:
-        """Second half of the wiring: what needs the other services."""
+    def _spec(self, log_dir: Path) -> EtcdSpec:
+        config = self._config
+        return EtcdSpec(
+            name=config.name,
+            address=config.address,
+            client_port=config.ports.etcd_client,
+            peer_port=config.ports.etcd_peer,
+            data_dir=self._state.etcd_dir,
+            log_file=log_dir / "etcd.log",
+            pki=self._state.pki,
+            initial_cluster={},
+            is_new=False,
+            cluster_token=config.cluster,
+        )
 
-        async def call(host: Host, command: str, payload: dict[str, Any]) -> dict[str, Any]:
-            return await world.peers.call(host, command, payload, timeout_s=CALL_S)
-
-        async def forward(command: str, payload: dict[str, Any]) -> dict[str, Any]:
-            last: ZugvogelError = Unreachable("no primary is known", "see: zv host list")
-            for host in self._primaries():
-                if host.name == self._config.name:
-                    continue
-                try:
-                    return await call(host, command, payload)
-                except Unreachable as error:
-                    last = error
-            raise last
-
-        self._forward = forward
+    def connect(self, world: World, judges: Callable[[str], bool] = lambda datastore: False) -> None:
+        """Second half of the wiring: what needs the other services. `judges`: whether this host judges the
+        datastore of that name; without it etcd is never formed anew."""
+        self._world = world
         self.membership = Membership(
             self._config.name,
             registry=self.registry,
@@ -69,116 +84,157 @@ class Etcd:
             clock=world.clock,
             authority=FileAuthority(self._state.pki),
             members=self.members,
-            call=call,
+            call=self._call,
+            ready=self._ready,
+            former=self._former_primaries,
+        )
+        chain = RegistryChain(lambda: world.vms.me, world.clock, self._datastores, world.datastores.open)
+        reforming = self._reforming(world, chain, judges)
+        self.member = RegistryMember(
+            self._config.name,
+            clock=world.clock,
+            registry=self.registry,
+            members=self.members,
+            own=self.own,
+            memory=self._state,
+            chain=chain,
+            reforming=reforming,
+            events=world.events,
+            first=_FirstRecords(self._state, self.registry),
+            hosts=lambda: self._hosts,
+            contacts=self._contacts,
+            call=self._call,
+            datastores=self._datastores_read,
+            ensure_keys=self.membership.ensure_keys,
+        )
+        self.changes = RoleChanges(
+            self._config.name,
+            clock=world.clock,
+            registry=self.registry,
+            members=self.members,
+            events=world.events,
+            statuses=world.statuses,
+            generation=self.member.generation,
+        )
+        world.handlers.update(self.member.handlers() | self.changes.handlers())
+
+    def _reforming(self, world: World, chain: RegistryChain, judges: Callable[[str], bool]) -> Reforming:
+        async def generation_of(host: Host) -> int:
+            answer = await self._call(host, "etcd.generation", {})
+            return GenerationAnswer.model_validate(answer).generation
+
+        return Reforming(
+            self._config.name,
+            clock=world.clock,
+            own=self.own,
+            memory=self._state,
+            chain=chain,
+            events=world.events,
+            statuses=world.statuses,
+            judges=judges,
+            generation_of=generation_of,
+            detection_s=lambda: world.inventory.number("das.failuredetectiontime") / 1000,
+            failpoint=failpoint,
         )
 
-    def handlers(self) -> dict[str, Any]:
-        return self.membership.handlers()
+    # hosts and datastores --------------------------------------------------------------------------
 
     def use_hosts(self, hosts: list[Host]) -> None:
+        if {h.name: h.role for h in hosts} != {h.name: h.role for h in self._hosts}:
+            self._roles_changed.set()
         self._hosts = hosts
 
-    def _primaries(self) -> list[Host]:
-        return [h for h in self._hosts if h.role is Role.PRIMARY]
-
-    def _endpoints(self) -> list[str]:
-        """This host's own member first: stale reads work with everybody else gone."""
-        own = sorted(self._primaries(), key=lambda h: (h.name != self._config.name, h.ordinal))
-        return [f"https://{h.address}:{h.ports.etcd_client}" for h in own]
+    async def _call(self, host: Host, command: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return await self._world.peers.call(host, command, payload, timeout_s=CALL_S)
 
     def _me(self) -> Host | None:
         return next((h for h in self._hosts if h.name == self._config.name), None)
 
+    def _members_first(self) -> list[Host]:
+        """Primaries and etcd's members, which are not the same while roles change. Before the members are known
+        from etcd itself this host's list may be old, so some others are tried last."""
+        urls = {m.peer_url for m in self._known}
+        near = [h for h in self._hosts if h.role is Role.PRIMARY or peer_url(h) in urls]
+        strangers = [] if self._known else [h for h in self._hosts if h not in near][:STRANGERS]
+        return [*near, *strangers]
+
+    def _endpoints(self) -> list[str]:
+        """This host's own member first: stale reads work with everybody else gone."""
+        own = [h for h in self._members_first() if h.name == self._config.name]
+        others = [h for h in self._members_first() if h.name != self._config.name]
+        return [f"https://{h.address}:{h.ports.etcd_client}" for h in (*own, *others)]
+
+    def _contacts(self) -> list[Host]:
+        return [h for h in self._members_first() if h.name != self._config.name]
+
+    def _former_primaries(self) -> list[Host]:
+        """Members of etcd that are no primaries any more: they have the CA's keys until they have left."""
+        return [h for h in self._contacts() if h.role is not Role.PRIMARY]
+
+    async def _ready(self) -> frozenset[str]:
+        return frozenset(s.host.name for s in await self._world.statuses() if s.verdict in ANSWERS)
+
+    def _datastores_read(self) -> list[Datastore] | None:
+        inventory = self._world.inventory
+        return inventory.datastores() if inventory.is_loaded.is_set() else None
+
+    def _datastores(self) -> list[Datastore]:
+        read = self._datastores_read()
+        return self._state.load_datastores() if read is None else read
+
     # running -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """A member where this host is a primary; becomes one when its role changes, and gets the CA's keys."""
-        await asyncio.gather(self._follow_role(), self._have_keys())
-
-    async def _follow_role(self) -> None:
-        while True:
-            me = self._me()
-            if me is not None and me.role is Role.PRIMARY and self._supervisor is None:
-                await self._start_member(me)
-            await asyncio.sleep(WATCH_ROLE_S)
+        """A member where this host is a primary, and none where it is not; the members follow the roles."""
+        clock = self._world.clock
+        await asyncio.gather(
+            run_every(clock, lambda: STEP_S, self.member.tick, "etcd"),
+            run_every(clock, lambda: CHANGES_S, self.changes.tick, "members of etcd"),
+            run_every(clock, lambda: KEYS_S, self._have_keys, "keys of the CA"),
+            self._know_members(),
+        )
 
     async def _have_keys(self) -> None:
-        """Beside the member's start, which may wait long for a majority that does not need the keys."""
+        """On primaries, and nowhere else; a host that still is a member of etcd may be asked for them."""
+        me = self._me()
+        if me is None:
+            return
+        if me.role is Role.PRIMARY:
+            await self.membership.ensure_keys()
+        elif not self.own.is_running and not self.own.has_data:
+            await self.membership.give_up_keys()
+
+    async def _know_members(self) -> None:
         while True:
-            me = self._me()
-            if me is not None and me.role is Role.PRIMARY:
-                await self.membership.ensure_keys()
-            await asyncio.sleep(WATCH_ROLE_S)
+            self._roles_changed.clear()
+            try:
+                self._known = await self.members.list()
+            except ZugvogelError as error:
+                log.debug("etcd's members are not known now: %s", error)
+            try:
+                async with asyncio.timeout(MEMBERS_S if self._known else STEP_S):
+                    await self._roles_changed.wait()
+            except TimeoutError:
+                continue
 
     async def stop(self) -> None:
-        if self._supervisor is not None:
-            await self._supervisor.stop()
-        if self._running is not None:
-            await asyncio.wait({self._running}, timeout=1.0)
+        await self.own.close()
         await self.registry.close()
 
-    async def _start_member(self, me: Host) -> None:
-        initial = self._state.load_initial()
-        has_data = (self._state.etcd_dir / "member").exists()
-        if initial is None and not has_data:
-            await self._retry("joining etcd", lambda: self._forward("etcd.add", {"host": me.name}))
-        await self._launch(me, is_new=initial is not None, has_data=has_data)
-        if initial is not None:
-            await self._retry("writing the first records", self._write_initial)
-        else:
-            await self._retry("voting in etcd", lambda: self._promote(me), PROMOTE_S)
 
-    async def _retry(self, what: str, step: Callable[[], Awaitable[Any]], pause_s: float = RETRY_S) -> None:
-        told = ""
-        while True:
-            try:
-                await step()
-                return
-            except ZugvogelError as error:
-                if str(error) != told:
-                    log.info("%s: not yet: %s", what, error)
-                told = str(error)
-            await asyncio.sleep(pause_s)
+class _FirstRecords:
+    """`services.ha.registry_member.FirstRecords`, from what `zv cluster init` left on disk."""
 
-    async def _launch(self, me: Host, *, is_new: bool, has_data: bool) -> None:
-        members = {me.name: peer_url(me)}
-        if not is_new and not has_data:
-            members |= await self._member_names()
-        spec = EtcdSpec(
-            name=me.name,
-            address=me.address,
-            client_port=me.ports.etcd_client,
-            peer_port=me.ports.etcd_peer,
-            data_dir=self._state.etcd_dir,
-            log_file=self._log_dir / "etcd.log",
-            pki=self._state.pki,
-            initial_cluster=members,
-            is_new=is_new,
-            cluster_token=self._config.cluster,
-        )
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        self._supervisor = EtcdSupervisor(spec)
-        self._running = asyncio.create_task(self._supervisor.run(), name="etcd")
+    def __init__(self, state: HostState, registry: EtcdRegistry) -> None:
+        self._state = state
+        self._registry = registry
 
-    async def _member_names(self) -> dict[str, str]:
-        """All members as etcd itself lists them now; it refuses a start with any other list."""
-        found: list[Member] = []
+    @property
+    def is_pending(self) -> bool:
+        return self._state.load_initial() is not None
 
-        async def ask() -> None:
-            nonlocal found
-            found = await self.members.list()
-
-        await self._retry("asking for etcd's members", ask)
-        names = {peer_url(h): h.name for h in self._hosts}
-        return {m.name or names.get(m.peer_url, m.id): m.peer_url for m in found}
-
-    async def _promote(self, me: Host) -> None:
-        answer = await self._forward("etcd.promote", {"host": me.name})
-        if not answer.get("votes"):
-            raise Unreachable("etcd does not know this host", "")
-
-    async def _write_initial(self) -> None:
-        """The first records of a new cluster; written once, also after a crash in between."""
+    async def write(self) -> None:
+        """Once, also after a crash in between."""
         initial = self._state.load_initial()
         if initial is None:
             return
@@ -188,7 +244,7 @@ class Etcd:
             f"tokens/{initial.token.id}": initial.token.model_dump_json().encode(),
         }
         try:
-            await self.registry.put_many(values, expect=dict.fromkeys(values, 0))
+            await self._registry.put_many(values, expect=dict.fromkeys(values, 0))
         except Conflict:
             log.info("the first records were written before")
         self._state.drop_initial()

@@ -11,14 +11,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from zugvogel.bootstrap.ha import HaServices, HaWorld, has_fence
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
-from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Verdict
+from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Role, Verdict
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.clock import Clock
+from zugvogel.ports.fence import Fences
+from zugvogel.ports.guard import Guard
 from zugvogel.ports.hypervisor import Hypervisor, Machine
 from zugvogel.ports.network import HostNetwork
 from zugvogel.ports.peers import HeartbeatSender, Peers
+from zugvogel.ports.pinger import Pinger
 from zugvogel.ports.registry import Registry
 from zugvogel.ports.storage import Datastores, MountedDatastore
 from zugvogel.services.adoption import Adoption
@@ -35,6 +39,7 @@ from zugvogel.services.migration.records import MigrationRecords
 from zugvogel.services.migration.recovery import MigrationRecovery
 from zugvogel.services.migration.source import LiveMigrations
 from zugvogel.services.operations.consoles import Consoles
+from zugvogel.services.operations.ha import ha_settings
 from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
 from zugvogel.services.reporting import Reporting
@@ -57,6 +62,7 @@ GIB = 1024**3
 OWN_REPORT_S = 10.0
 SETTLE_S = 10.0
 ADOPT_S = 15.0
+ROLES_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,9 @@ class HostPorts:
     on_hosts: Callable[[list[Host]], None]
     migration_address: str
     ports: Ports
+    guard: Guard
+    pinger: Pinger
+    fences: Fences
 
 
 class HostServices:
@@ -136,6 +145,11 @@ class HostServices:
             interval_s=interval_s,
             detection_time_ms=detection_ms,
             hears=lambda: self.heartbeats.hears(),
+            is_isolated=lambda: self.ha.isolation.is_isolated(),
+            may_write=lambda: self.ha.guarding.may_write(),
+            on_good=lambda: self.ha.guarding.tell(),
+            judge_round=lambda datastore: self.ha.role.round_of(datastore),
+            reads_always=self._is_primary,
         )
         self.reporting = Reporting(
             self.name,
@@ -170,7 +184,13 @@ class HostServices:
             report=self.reporting.current,
             load=self.ports.load,
             detection_time_ms=detection_ms,
+            active_primaries=lambda: self.ha.role.holders(),
+            is_isolated=lambda: self.ha.isolation.is_isolated(),
+            ha_settings=lambda: ha_settings(self.inventory),
         )
+
+    def _is_primary(self) -> bool:
+        return any(h.name == self.name and h.role is Role.PRIMARY for h in self.inventory.hosts())
 
     async def verdict(self, host: str) -> Verdict:
         return (await self.view.status(host)).verdict
@@ -208,7 +228,8 @@ class HostServices:
             vms=self.vms, live=self.live, peers=self.peers, records=records, tasks=self.tasks
         )
         self._wire_suspends()
-        self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery)
+        self._wire_ha()
+        self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery, self.ha.thawing)
         self.disk_stops = DiskStops(self.vms, self.beats.usable)
 
     def _wire_suspends(self) -> None:
@@ -224,6 +245,35 @@ class HostServices:
         )
         self.suspend_recovery = SuspendRecovery(
             self.vms, self.saver, self.resumer, self.quick, records, self.tasks
+        )
+
+    def _wire_ha(self) -> None:
+        async def call(
+            host: str, command: str, payload: dict[str, Any], *, timeout_s: float = 15.0
+        ) -> dict[str, Any]:
+            return await self.world.on(host, command, payload, timeout_s=timeout_s)
+
+        self.ha = HaServices(
+            HaWorld(
+                name=self.name,
+                boot_id=self.boot_id,
+                clock=self.clock,
+                guard=self.ports.guard,
+                pinger=self.ports.pinger,
+                fences=self.ports.fences,
+                failpoint=self.ports.failpoint,
+                inventory=self.inventory,
+                tasks=self.tasks,
+                events=self.events,
+                beats=self.beats,
+                heartbeats=self.heartbeats,
+                view=self.view,
+                vms=self.vms,
+                quick=self.quick,
+                resumer=self.resumer,
+                stores=self.all_mounted,
+                call=call,
+            )
         )
 
     def _reserved(self) -> tuple[int, int]:
@@ -270,12 +320,13 @@ class HostServices:
             mounted=self.mounted,
             statuses=self.view.statuses,
         )
-        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders):
+        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.ha):
             self.world.handlers.update(part.handlers())
 
     def take_operations(self, membership: Membership, consoles: Consoles) -> None:
         moves = Moves(self.live, self.quick, self.saver, self.resumer)
-        self.operations = Operations(self.world, membership, moves, consoles)
+        knowledge = self.ha.knowledge(has_fence(self.inventory.hosts))
+        self.operations = Operations(self.world, membership, moves, consoles, knowledge, self.ha.fencing)
         self.world.handlers.update(membership.handlers())
 
     # running ---------------------------------------------------------------------------------------
@@ -333,6 +384,7 @@ class HostServices:
             self.heartbeats.run(),
             self.tasks.run(),
             self.events.run(),
+            *self.ha.loops(),
             self._look_after_vms(),
         ]
 
@@ -356,5 +408,8 @@ class HostServices:
                 await asyncio.wait(adopting, timeout=ADOPT_S)
             self.is_adopted = True
             self.tasks.adopted()
+            for loop in self.ha.adopted_loops():
+                group.create_task(loop)
+            group.create_task(run_every(self.clock, lambda: ROLES_S, self.operations.roles.tick, "roles"))
             group.create_task(run_every(self.clock, lambda: 1.0, each_second, "incoming vms"))
             group.create_task(run_every(self.clock, lambda: SETTLE_S, settle, "leases"))

@@ -10,9 +10,12 @@ from typing import Any
 from zugvogel import __version__
 from zugvogel.adapters.clock import SystemClock
 from zugvogel.adapters.datastore.store import FileDatastores
+from zugvogel.adapters.fence.agents import FenceAgents
+from zugvogel.adapters.guard import ProcessGuard
 from zugvogel.adapters.host_facts import ProcHostFacts
 from zugvogel.adapters.host_state import AgentConfig, HostState
 from zugvogel.adapters.network.host_network import LinuxHostNetwork
+from zugvogel.adapters.network.pinger import IcmpPinger
 from zugvogel.adapters.network.taps import HostTaps
 from zugvogel.adapters.peers.consoles import AgentConsoles
 from zugvogel.adapters.peers.rpc_client import HttpPeers
@@ -94,9 +97,12 @@ class Wiring:
                 on_hosts=self._hosts_changed,
                 migration_address=self.config.migration_address or self.config.address,
                 ports=self.config.ports,
+                guard=ProcessGuard(places.run, places.log),
+                pinger=IcmpPinger(),
+                fences=FenceAgents(),
             )
         )
-        self.etcd.connect(self.services.world)
+        self.etcd.connect(self.services.world, self.services.ha.role.judges)
         self.services.take_operations(self.etcd.membership, AgentConsoles(context))
 
     def _hosts_changed(self, hosts: list[Host]) -> None:

@@ -11,6 +11,7 @@ from zugvogel import errors
 from zugvogel.http import httpx
 from zugvogel.lab.layout import CLIENT, Layout
 from zugvogel.lab.namespaces import in_netns
+from zugvogel.nearest import nearest_first
 
 API_PORT = 7440
 
@@ -38,7 +39,7 @@ def call(
 
     def ask() -> Any:
         last = ""
-        for url in only or urls(layout):
+        for url in nearest_first(only or urls(layout)):
             try:
                 with httpx.Client(
                     base_url=url, verify=trust, timeout=timeout_s, trust_env=False,

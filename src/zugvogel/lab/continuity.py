@@ -2,7 +2,7 @@
 and the guest's own word (`GET /state`).
 
 `python -m zugvogel.lab.continuity ADDRESS`, run in the client's namespace, writes JSON lines to stdout: a
-first one when it is connected, a last one after SIGTERM or when stdin closes.
+first one when it is connected, a last one after SIGTERM or when stdin closes. With `--once` the guest's word alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 ECHO_PORT = 7
 INTERVAL_S = 0.02
 ANSWER_S = 30.0
+ONCE_S = 3.0
 
 
 def guest_state(address: str, timeout_s: float = 5.0) -> dict[str, Any]:
@@ -88,6 +89,9 @@ class EchoConnection:
 
 def main() -> int:
     address = sys.argv[1]
+    if "--once" in sys.argv[2:]:
+        print(json.dumps(guest_state(address, ONCE_S)))
+        return 0
     before = guest_state(address)
     echo = EchoConnection(address)
     print(json.dumps({"before": before}), flush=True)

@@ -12,6 +12,9 @@ What the guest does (boots in seconds under TCG, needs no disk):
   ``disk=1`` with ``disk_mb`` (16) and ``rate_mb_s`` (1) writes self-checking blocks to /dev/vda, **destroying what
   is there**, and reads random older ones back; ``disk=0`` stops; ``verify=1`` checks all pages and blocks.
   A restarted guest told the same ``disk_mb`` goes on with the blocks it finds and counts lost writes as errors.
+- ``GET /panic``: its kernel panics. ``GET /fault?...`` with one of: ``agent=silent`` and ``agent=runs`` (its agent
+  is stopped, and goes on); ``watchdog_s=N`` (1 to 600: an i6300esb watchdog is set to that and fed);
+  ``watchdog=starves`` (it is fed no more).
 - TCP echo on port 7; a root shell on ttyS0; the ACPI power button powers it off at once.
 
 A second initramfs has Debian's qemu-guest-agent as well, with the libraries of this machine.
@@ -41,7 +44,16 @@ from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 
 SOURCES = Path(__file__).parent / "guest_src"
 KERNEL_META_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "virtio_console", "button", "evdev")
+MODULES = (
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_rng",
+    "virtio_console",
+    "button",
+    "evdev",
+    "pvpanic_mmio",
+)
 APPEND = "console=ttyS0 quiet loglevel=3 panic=1 mitigations=off no_timer_check random.trust_cpu=on"
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 PROGRAM = "labguest"

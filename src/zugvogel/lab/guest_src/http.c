@@ -1,4 +1,4 @@
-/* GET /state and GET /load?...: every request is checked whole before anything of it is done. */
+/* GET /state, /load?..., /fault?... and /panic: every request is checked whole before anything of it is done. */
 #define _GNU_SOURCE
 #include "labguest.h"
 
@@ -201,6 +201,27 @@ static void serve_load(int connection, char *query)
     answer_state(connection, extra);
 }
 
+static void serve_fault(int connection, const char *query)
+{
+    unsigned timeout_s;
+    char end;
+    const char *problem = NULL;
+    if (!query)
+        query = "";
+    if (!strcmp(query, "agent=silent") || !strcmp(query, "agent=runs"))
+        problem = fault_agent(!strcmp(query, "agent=runs")) ? NULL : "the guest has no agent";
+    else if (!strcmp(query, "watchdog=starves"))
+        fault_starve();
+    else if (sscanf(query, "watchdog_s=%u%c", &timeout_s, &end) == 1 && timeout_s >= 1 && timeout_s <= 600)
+        problem = fault_watchdog(timeout_s);
+    else
+        problem = "use /fault?agent=silent, agent=runs, watchdog_s=1..600 or watchdog=starves";
+    if (problem)
+        refuse(connection, "400 Bad Request", problem);
+    else
+        answer_state(connection, "");
+}
+
 /* The request's head, ended by an empty line; false: too long, too slow or cut off. */
 static bool read_request(int connection, char *text, size_t size)
 {
@@ -241,8 +262,13 @@ static void serve_request(int connection)
         answer_state(connection, "");
     else if (!strcmp(target, "/load"))
         serve_load(connection, query);
-    else
-        refuse(connection, "404 Not Found", "there is /state and /load");
+    else if (!strcmp(target, "/fault"))
+        serve_fault(connection, query);
+    else if (!strcmp(target, "/panic")) {
+        fault_panic();
+        answer_state(connection, "");
+    } else
+        refuse(connection, "404 Not Found", "there is /state, /load, /fault and /panic");
 }
 
 void http_serve(int connection)

@@ -47,6 +47,14 @@ void disk_verify(uint64_t *blocks, uint64_t *errors);
 bool disk_quiesce(unsigned max_wait_s);
 void *disk_thread(void *unused);
 
+/* faults.c */
+void fault_panic(void);
+/* Whether there is an agent. */
+bool fault_agent(bool runs);
+/* Starts the watchdog and feeds it four times within `timeout_s`; NULL, or why not. */
+const char *fault_watchdog(unsigned timeout_s);
+void fault_starve(void);
+
 /* http.c */
 void http_serve(int connection);
 extern counter_t ticks;

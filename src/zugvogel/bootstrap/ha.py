@@ -1,0 +1,190 @@
+"""High availability of a host, put together over its other services. No decisions here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from zugvogel.domain.host import Host
+from zugvogel.domain.settings import ENABLED, ISOLATION_ADDRESSES
+from zugvogel.ports.clock import Clock
+from zugvogel.ports.fence import Fences
+from zugvogel.ports.guard import Guard
+from zugvogel.ports.peers import Handler
+from zugvogel.ports.pinger import Pinger
+from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.beats import BeatService
+from zugvogel.services.cluster_view import ClusterView
+from zugvogel.services.events import EventLog
+from zugvogel.services.ha.active_primary import ActivePrimary
+from zugvogel.services.ha.failover import Failover
+from zugvogel.services.ha.fencing import Fencing
+from zugvogel.services.ha.guarding import Guarding
+from zugvogel.services.ha.holding import Holding
+from zugvogel.services.ha.isolation import Isolation
+from zugvogel.services.ha.monitoring import VmMonitoring
+from zugvogel.services.ha.responses import IsolationResponses
+from zugvogel.services.ha.restart_orders import Caller
+from zugvogel.services.ha.starting import StartOrders
+from zugvogel.services.ha.thawing import Thawing
+from zugvogel.services.heartbeats import HeartbeatService
+from zugvogel.services.inventory import Inventory
+from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.operations.ha import HaKnowledge
+from zugvogel.services.suspend.quick import QuickMigrations
+from zugvogel.services.suspend.resuming import Resumer
+from zugvogel.services.tasks import TaskBoard
+from zugvogel.services.ticking import run_every
+
+ORDERS_S = 1.0
+"""So often a host looks for orders of the active primary; it looks at once when it is told by RPC."""
+
+
+@dataclass(frozen=True, slots=True)
+class HaWorld:
+    """The ports and services of a host that high availability works with."""
+
+    name: str
+    boot_id: str
+    clock: Clock
+    guard: Guard
+    pinger: Pinger
+    fences: Fences
+    failpoint: Callable[[str], Awaitable[None]]
+    inventory: Inventory
+    tasks: TaskBoard
+    events: EventLog
+    beats: BeatService
+    heartbeats: HeartbeatService
+    view: ClusterView
+    vms: LocalVms
+    quick: QuickMigrations
+    resumer: Resumer
+    stores: Callable[[], list[MountedDatastore]]
+    call: Caller
+
+
+class HaServices:
+    def __init__(self, world: HaWorld) -> None:
+        self._w = w = world
+        self.isolation = Isolation(
+            w.name,
+            w.clock,
+            pinger=w.pinger,
+            heartbeats=w.heartbeats,
+            events=w.events,
+            hosts=w.inventory.hosts,
+            interval_s=self._interval_s,
+            detection_time_ms=self._detection_ms,
+            addresses=self._addresses,
+            uses_gateway=lambda: bool(w.inventory.setting("das.usedefaultisolationaddress")),
+        )
+        self.role = ActivePrimary(
+            w.name,
+            w.boot_id,
+            w.clock,
+            datastores=w.stores,
+            beats=w.beats,
+            events=w.events,
+            hosts=w.inventory.hosts,
+            interval_s=self._interval_s,
+            detection_time_ms=self._detection_ms,
+            is_isolated=self.isolation.is_isolated,
+        )
+        self.fencing = Fencing(w.name, w.fences)
+        self._guard(w)
+        self._judge(w)
+        self.monitoring = VmMonitoring(w.vms, w.beats.usable)
+
+    def _guard(self, w: HaWorld) -> None:
+        self.guarding = Guarding(w.vms, w.beats, w.heartbeats, w.guard)
+        w.vms.on_admitted = self.guarding.tell
+        self.thawing = Thawing(w.vms, w.beats, self.guarding)
+        self.holding = Holding(w.vms, w.beats, self.guarding, self.thawing)
+
+    def _judge(self, w: HaWorld) -> None:
+        self.failover = Failover(
+            host=w.name,
+            clock=w.clock,
+            inventory=w.inventory,
+            stores=w.stores,
+            statuses=w.view.judged,
+            is_silent=w.beats.is_silent,
+            role=self.role,
+            call=w.call,
+            events=w.events,
+            fences=self.fencing,
+        )
+        self.starting = StartOrders(
+            w.vms,
+            w.resumer,
+            w.stores,
+            is_enabled=lambda: bool(w.inventory.setting(ENABLED)),
+            tell_now=w.heartbeats.tick,
+            failpoint=w.failpoint,
+        )
+        self.responses = IsolationResponses(w.vms, w.quick, w.tasks, w.stores, self.isolation.is_isolated)
+
+    def _interval_s(self) -> float:
+        return self._w.inventory.number("das.failuredetectioninterval") / 1000
+
+    def _detection_ms(self) -> int:
+        return self._w.inventory.number("das.failuredetectiontime")
+
+    def _addresses(self) -> list[str]:
+        found = (str(self._w.inventory.setting(name)) for name in ISOLATION_ADDRESSES)
+        return [address for address in found if address]
+
+    def knowledge(self, has_fence: Callable[[str], bool]) -> HaKnowledge:
+        return HaKnowledge(
+            judges=self.role,
+            restarts=self.failover,
+            guard=self.guarding,
+            explain_host=self._w.view.explain,
+            has_fence=has_fence,
+        )
+
+    def handlers(self) -> dict[str, Handler]:
+        return self.starting.handlers()
+
+    # running ---------------------------------------------------------------------------------------
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """From the very start of the agent."""
+        return [self.isolation.run(), self._guarded()]
+
+    async def _guarded(self) -> None:
+        try:
+            await run_every(self._w.clock, self._interval_s, self._guard_tick, "guard")
+        finally:
+            self.holding.close()
+
+    async def _guard_tick(self) -> None:
+        await self.guarding.tick()
+        await self.holding.tick()
+
+    def adopted_loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Once the agent knows its vms."""
+        return [self.role.run(), self._judging(), self._obeying(), self.monitoring.run()]
+
+    async def _judging(self) -> None:
+        try:
+            await run_every(self._w.clock, self._interval_s, self.failover.tick, "failover")
+        finally:
+            await self.failover.stop()
+
+    async def _obeying(self) -> None:
+        try:
+            await run_every(self._w.clock, lambda: ORDERS_S, self._obey, "orders of the active primary")
+        finally:
+            await self.starting.stop()
+
+    async def _obey(self) -> None:
+        await self.starting.tick()
+        await self.responses.tick()
+
+
+def has_fence(hosts: Callable[[], list[Host]]) -> Callable[[str], bool]:
+    """Whether a device that can cut its power is configured for the named host."""
+    return lambda name: any(h.name == name and h.fence is not None for h in hosts())
