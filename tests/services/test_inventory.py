@@ -16,13 +16,13 @@ def inventory() -> Inventory:
 async def test_the_interval_follows_the_detection_time_and_comes_back_with_it(inventory: Inventory) -> None:
     assert inventory.number("das.failuredetectioninterval") == 1000
     await inventory.set_setting("das.failuredetectiontime", 3000)
-    assert inventory.number("das.failuredetectioninterval") == 600
-    with pytest.raises(InvalidInput, match="600 ms"):
-        await inventory.set_setting("das.failuredetectioninterval", 601)
+    assert inventory.number("das.failuredetectioninterval") == 200
+    with pytest.raises(InvalidInput, match="200 ms"):
+        await inventory.set_setting("das.failuredetectioninterval", 201)
     await inventory.set_setting("das.failuredetectiontime", 15000)
     assert inventory.number("das.failuredetectioninterval") == 1000
-    await inventory.set_setting("das.failuredetectioninterval", 3000)
-    assert inventory.number("das.failuredetectioninterval") == 3000
+    await inventory.set_setting("das.failuredetectioninterval", 500)
+    assert inventory.number("das.failuredetectioninterval") == 500
 
 
 async def test_settings_that_are_not_there_are_refused(inventory: Inventory) -> None:
