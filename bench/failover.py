@@ -37,6 +37,7 @@ VM = "bench-ha"
 PING_MS = 50.0
 PATIENCE_S = 180.0
 IDLE_S = 30.0
+SETTLE_S = 5.0
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for detection_s in wish.profile or PROFILES_S:
                 lab.zv("settings", "set", "das.failuredetectiontime", str(detection_s * 1000))
                 found[detection_s] = [_once(layout, detection_s) for _ in range(wish.repeat)]
+            lab.zv("settings", "set", "das.failuredetectiontime", str(PROFILES_S[0] * 1000))
+            time.sleep(SETTLE_S)
             cost = idle.measure(layout, IDLE_S)
     except (ZugvogelError, OSError, subprocess.SubprocessError) as error:
         console.print(f"the bench stopped: {str(error) or type(error).__name__}", style="red", markup=False)
