@@ -7,8 +7,9 @@ PYTHON := .venv/bin/python
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 
-.PHONY: help setup check test cuts demo bench bench-quick bench-ha clean lock format
+.PHONY: help setup check test cuts soak demo bench bench-quick bench-ha clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -29,6 +30,9 @@ test: check ## check, then the whole suite: real QEMU, real etcd, the lab
 cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every third cut
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 \
 		tests/e2e/test_cuts.py tests/e2e/test_quick_cuts.py $(PYTEST_ARGS)
+
+soak: setup ## a thousand random clusters for an hour of virtual time each, on both cores; begin again to go on
+	.venv/bin/zv sim soak --seeds 1-1000 --hosts 8 --vms 40 --hours 1 --jobs 2 --state .cache/soak.json $(SOAK_ARGS)
 
 demo: setup ## a cluster in the lab, a VM that moves under a running ping
 	$(AS_ROOT) .venv/bin/zv demo
