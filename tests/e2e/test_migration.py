@@ -193,6 +193,7 @@ def test_the_addresses_are_told_from_the_first_moment(cluster: Cluster, vm: str)
     """They are known before the move, so no command after it finds the vm without one; rare heartbeats show it."""
     addresses = cluster.vm(VM)["addresses"]
     assert addresses
+    cluster.zv("settings", "set", "das.failuredetectiontime", "45000")
     cluster.zv("settings", "set", "das.failuredetectioninterval", "3000")
     try:
         for target in ("host2", "host3", "host2", "host1"):
@@ -202,3 +203,4 @@ def test_the_addresses_are_told_from_the_first_moment(cluster: Cluster, vm: str)
                 assert (shown["host"], shown["addresses"]) == (target, addresses)
     finally:
         cluster.zv("settings", "set", "das.failuredetectioninterval", "1000")
+        cluster.zv("settings", "set", "das.failuredetectiontime", "15000")
