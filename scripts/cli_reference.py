@@ -28,7 +28,7 @@ errors](exit-codes-and-errors.md). `<int range>` and the like name what is expec
 
 def commands() -> Any:
     """The root command with everything in it, the lab and the demo too. Typer's own class."""
-    return get_command(build(["lab", "demo"]))
+    return get_command(build(["lab", "demo", "sim"]))
 
 
 def children(command: Any) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""What a timeline does to a simulated world: faults at once, wishes of users through an agent's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zugvogel.domain.requests import Maintenance, MigrateVm, StartVm, StopVm
+from zugvogel.errors import ZugvogelError
+from zugvogel.sim.agent import SimAgent
+from zugvogel.sim.host import SimHost
+from zugvogel.sim.invariants import Invariants
+from zugvogel.sim.scenario import Action
+from zugvogel.sim.storage import Fault
+from zugvogel.sim.world import World
+
+ROLE_CAUSES = frozenset({"maintenance_on", "maintenance_off", "reconfigure"})
+FAULTS = {"storage_cut": Fault.CUT, "storage_hang": Fault.HANG, "storage_heal": Fault.NONE}
+
+
+class Actions:
+    """`answers`: what users were told, (world's instant, action, answer)."""
+
+    def __init__(self, world: World, invariants: Invariants) -> None:
+        self._world = world
+        self._invariants = invariants
+        self.answers: list[tuple[float, str, str]] = []
+        self._of_host: dict[str, Callable[[SimHost], None]] = {
+            "power_off": SimHost.power_off,
+            "power_on": SimHost.power_on,
+            "hang": SimHost.hang,
+            "resume": SimHost.resume,
+            "agent_kill": SimHost.kill_agent,
+            "agent_start": SimHost.start_agent,
+            "agent_pause": SimHost.pause_agent,
+            "agent_resume": SimHost.resume_agent,
+            "guard_kill": lambda host: host.guard.end(),
+            "etcd_kill": lambda host: self._member(host, is_killed=True),
+            "etcd_start": lambda host: self._member(host, is_killed=False),
+            "fence_break": lambda host: world.fences.dead.add(host.name),
+        }
+        self._of_network: dict[str, Callable[[Action], None]] = {
+            "network_cut": lambda a: world.wires.cut(a.all_hosts),
+            "network_heal": lambda a: world.wires.heal(a.all_hosts),
+            "partition": self._part,
+            "heal": lambda a: world.wires.join(),
+        }
+        self._wishes: dict[str, Callable[[Action, Any], Awaitable[Any]]] = {
+            "vm_start": lambda a, ops: ops.start_vm(str(a.vm), StartVm(host=a.to or a.host)),
+            "vm_stop": lambda a, ops: ops.stop_vm(str(a.vm), StopVm()),
+            "vm_migrate": lambda a, ops: ops.migrate_vm(str(a.vm), MigrateVm(target=a.to or a.host, mode=a.mode)),
+            "setting": lambda a, ops: ops.set_setting(a.name, a.value),
+            "reconfigure": lambda a, ops: ops.reconfigure_roles(),
+            "confirm_dead": lambda a, ops: ops.confirm_dead(a.all_hosts[0]),
+            "maintenance_on": lambda a, ops: ops.maintain_host(a.all_hosts[0], Maintenance(is_on=True)),
+            "maintenance_off": lambda a, ops: ops.maintain_host(
+                a.all_hosts[0], Maintenance(is_on=False, is_return=True)
+            ),
+        }
+
+    def schedule(self, action: Action, at: float) -> None:
+        self._world.loop.world_at(at, self.perform, action)
+
+    def perform(self, action: Action) -> None:
+        self._invariants.disturb()
+        if action.do in ROLE_CAUSES or action.name == "das.rolepolicy":
+            self._invariants.role_cause()
+        hosts = [self._world.hosts[name] for name in action.all_hosts]
+        if (change := self._of_host.get(action.do)) is not None:
+            for host in hosts:
+                change(host)
+        elif (rewire := self._of_network.get(action.do)) is not None:
+            rewire(action)
+        elif action.do in FAULTS:
+            stores = [action.datastore] if action.datastore else list(self._world.files)
+            for host in hosts:
+                host.set_storage(FAULTS[action.do], stores)
+        elif action.do == "vm_crash":
+            for machine in self._world.machines_of(str(action.vm)):
+                machine.die("killed by signal 11")
+        else:
+            self._wish(action)
+
+    def _part(self, action: Action) -> None:
+        if action.is_one_way:
+            self._world.wires.block(*action.groups)
+        else:
+            self._world.wires.part(action.groups)
+
+    def _member(self, host: SimHost, *, is_killed: bool) -> None:
+        killed = self._world.registry.killed
+        (killed.add if is_killed else killed.discard)(host.name)
+        self._world.topology_changed()
+
+    # wishes ----------------------------------------------------------------------------------------
+
+    def _wish(self, action: Action) -> None:
+        agent = self._door(action.via)
+        if action.do == "confirm_dead":
+            self._invariants.vouched(action.all_hosts[0])
+        if agent is None:
+            self._answered(action, "no agent takes it: none runs")
+            return
+        agent.domain.spawn(self._ask(action, agent), f"{action.do} of a user")
+
+    def _door(self, via: str | None) -> SimAgent | None:
+        """The agent a user is connected to: the one named, else the first that runs."""
+        hosts = [self._world.hosts[via]] if via else list(self._world.hosts.values())
+        for host in hosts:
+            if host.is_up and host.agent is not None and not host.agent.is_paused:
+                return host.agent
+        return None
+
+    async def _ask(self, action: Action, agent: SimAgent) -> None:
+        try:
+            told = await self._wishes[action.do](action, agent.services.operations)
+        except ZugvogelError as error:
+            self._answered(action, f"{error.code}: {error}")
+        else:
+            self._answered(action, f"task {told.id}" if hasattr(told, "id") else "done")
+
+    def _answered(self, action: Action, told: str) -> None:
+        self.answers.append((self._world.loop.now, f"{action.do} {action.vm or ''}".strip(), told))

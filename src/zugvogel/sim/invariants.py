@@ -1,0 +1,287 @@
+"""What must hold in every simulated world, looked at whenever something changes that it speaks of.
+
+once        No vm's vCPUs run on two hosts at once.
+proof       No host takes a vm over that another one held before that one was silent for the detection time, by the
+            world's time: its beat there, and its heartbeats at the host that takes over. Nor while the vm still
+            runs there. Not asked of hosts whose power was cut by a fence, or that somebody vouched for.
+alive       A vm that is wanted running and is protected runs again within a bound, once nothing has been disturbed
+            for as long and a host has room for it.
+roles       At most five primaries; they change only where something was done that changes them (P1 to P6).
+tasks       Accepted work comes to an end. A lease that says running has a vm that runs.
+service     No service of an agent ends, and no defect is logged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
+from zugvogel.domain.base import Model
+from zugvogel.domain.ha import RestartPriority, RestartRecord
+from zugvogel.domain.host import Host, Role
+from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.task import Task
+from zugvogel.domain.vm import VmRecord
+from zugvogel.sim.files import SharedFiles
+from zugvogel.sim.record import Recorder
+from zugvogel.sim.storage import Fault
+from zugvogel.sim.world import PRIMARIES, World
+
+LOOK_S = 5.0
+SLACK_S = 0.02
+SETTLE_S = 60.0
+"""What a restart may take beside the detection time: a round, placement, spawn, answers, with room to spare."""
+ATTEMPT_PAUSES_S = (0.0, 120.0, 240.0, 480.0, 960.0)
+"""Before the next attempt, after so many."""
+TASK_S = 700.0
+ROLE_CAUSE_S = 3600.0
+
+
+class Violation(Model):
+    """`at_s` on the scenario's time."""
+
+    at_s: float
+    rule: str
+    what: str
+
+
+class Invariants:
+    """Watches from the moment it is made. `origin_s`: the world's instant at which the scenario's time begins.
+    `disturb` is called with everything that is done to the world, `role_cause` with what may change roles,
+    `vouched` with a host that is dead by somebody's word."""
+
+    def __init__(self, world: World, recorder: Recorder, origin_s: float) -> None:
+        self._world = world
+        self._recorder = recorder
+        self._origin_s = origin_s
+        self.violations: list[Violation] = []
+        self._said: set[tuple[str, str]] = set()
+        self._disturbed_at = 0.0
+        self._role_cause_at: float | None = None
+        self._vouched: set[str] = set()
+        self._primaries: frozenset[str] | None = None
+        self._records: dict[str, VmRecord] = {}
+        self._tasks: dict[str, tuple[Task, float]] = {}
+        self._is_enabled = False
+        self._detection_s = 15.0
+        self._is_role_check_due = False
+        self._is_adaptive = False
+        world.on_vm.append(self._vm_changed)
+        world.on_link.append(self._linked)
+        world.on_write.append(self._written)
+        for entry in world.registry.entries(""):
+            self._written(entry.key, entry.value)
+        world.loop.world_at(world.loop.now + LOOK_S, self._look)
+
+    # told ------------------------------------------------------------------------------------------
+
+    def disturb(self) -> None:
+        self._disturbed_at = self._world.loop.now
+
+    def role_cause(self) -> None:
+        self._role_cause_at = self._world.loop.now
+
+    def vouched(self, host: str) -> None:
+        self._vouched.add(host)
+
+    def _violated(self, rule: str, key: str, what: str) -> None:
+        """Each thing is told once."""
+        if (rule, key) not in self._said:
+            self._said.add((rule, key))
+            at_s = round(self._world.loop.now - self._origin_s, 3)
+            self.violations.append(Violation(at_s=at_s, rule=rule, what=what))
+
+    # once ------------------------------------------------------------------------------------------
+
+    def _vm_changed(self, vm: str) -> None:
+        going = self._world.going(vm)
+        if len(going) > 1:
+            hosts = " and ".join(sorted(m.host.name for m in going))
+            self._violated("once", f"{vm}/{hosts}/{self._world.loop.now:.0f}", f"{vm} runs on {hosts} at once")
+
+    # proof -----------------------------------------------------------------------------------------
+
+    def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
+        if before is None or before.state is not LeaseState.RUNNING or before.holder is None:
+            return
+        if host in {before.holder.host, before.heir}:
+            return
+        for side in {before.holder.host, before.heir or before.holder.host} - {host}:
+            self._require_proof(files, host, side, linked)
+
+    def _require_proof(self, files: SharedFiles, host: str, side: str, linked: Lease) -> None:
+        world, vm = self._world, linked.vm
+        there = world.hosts[side]
+        processes = [m for m in world.machines_of(vm) if m.host is there]
+        if any(m.is_going for m in processes):
+            what = f"{host} took {vm} (epoch {linked.epoch}) over from {side} while it runs there"
+            self._violated("proof", f"{vm}/{linked.epoch}", what)
+            return
+        if side in self._vouched or side in world.fenced or (there.is_up and not processes):
+            return
+        now = world.loop.now
+        beat_s = now - world.beat_at.get((side, files.name), -1e9)
+        heard_s = now - world.heard_at.get((side, host), -1e9)
+        need_s = self._detection_s / max(1.0, world.hosts[host].rate) - SLACK_S
+        if beat_s < need_s or heard_s < need_s:
+            self._violated(
+                "proof",
+                f"{vm}/{linked.epoch}",
+                f"{host} took {vm} (epoch {linked.epoch}) over from {side}, whose beat was {beat_s:.2f} s old and "
+                f"whose heartbeat {heard_s:.2f} s, of {need_s:.2f} s",
+            )
+
+    # what is written to the registry -----------------------------------------------------------------
+
+    def _written(self, key: str, value: bytes | None) -> None:
+        kind, _, name = key.partition("/")
+        if kind == "vms":
+            if value is None:
+                self._records.pop(name, None)
+            else:
+                self._records[name] = VmRecord.model_validate_json(value)
+        elif kind == "tasks" and value is not None:
+            task = Task.model_validate_json(value)
+            self._tasks[name] = (task, self._tasks.get(name, (task, self._world.loop.now))[1])
+        elif kind == "settings" and value is not None:
+            self._setting(name, json.loads(value))
+        elif kind == "hosts" and not self._is_role_check_due:
+            self._is_role_check_due = True
+            self._world.loop.world_at(self._world.loop.now, self._look_at_roles)
+
+    def _setting(self, name: str, value: bool | int | str) -> None:
+        if name == "das.enabled":
+            self._is_enabled = bool(value)
+        elif name == "das.failuredetectiontime":
+            self._detection_s = int(value) / 1000
+        elif name == "das.rolepolicy":
+            self._is_adaptive = value == "adaptive"
+
+    # roles -----------------------------------------------------------------------------------------
+
+    def _look_at_roles(self) -> None:
+        self._is_role_check_due = False
+        hosts = [Host.model_validate_json(e.value) for e in self._world.registry.entries("hosts/")]
+        now = frozenset(h.name for h in hosts if h.role is Role.PRIMARY)
+        before, self._primaries = self._primaries, now
+        told = ", ".join(sorted(now))
+        if len(now) > PRIMARIES:
+            self._violated("roles", told, f"there are {len(now)} primaries: {told}")
+        if before is None or before == now:
+            return
+        cause_at = self._role_cause_at
+        if self._is_adaptive:
+            return
+        if cause_at is None or self._world.loop.now - cause_at > ROLE_CAUSE_S:
+            self._violated("roles", told, f"the primaries became {told} though nothing was done that changes them")
+        if len(now) < len(before) and len(hosts) >= len(before):
+            self._violated("roles", told, f"there are {len(now)} primaries left of {len(before)}")
+
+    # alive -----------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        loop = self._world.loop
+        loop.world_at(loop.now + LOOK_S, self._look)
+        if self._is_enabled and self._is_calm():
+            for vm, record in self._records.items():
+                self._look_at(vm, record)
+
+    def _is_calm(self) -> bool:
+        """Nothing was done lately, and nothing is broken but hosts without power."""
+        world = self._world
+        if world.loop.now - self._disturbed_at < self._bound_s(0) or not world.wires.is_whole:
+            return False
+        hosts = world.hosts.values()
+        if any(h.is_hung or (h.agent is not None and h.agent.is_paused) for h in hosts):
+            return False
+        return not any(p.fault is not Fault.NONE for h in hosts for p in h.paths.values() if h.is_powered)
+
+    def _bound_s(self, attempts: int) -> float:
+        return 4 * self._detection_s + SETTLE_S + sum(ATTEMPT_PAUSES_S[: attempts + 1])
+
+    def _look_at(self, vm: str, record: VmRecord) -> None:
+        policy = record.definition.ha
+        if record.wanted != "running" or policy.restart_priority is RestartPriority.DISABLED:
+            return
+        down_since = self._recorder.down_since.get(vm)
+        if down_since is None:
+            return
+        files = self._world.files[record.datastore]
+        attempts = _attempts(files, vm)
+        if attempts >= len(ATTEMPT_PAUSES_S):
+            return  # it was given up, and told so
+        calm_since = max(down_since, self._disturbed_at)
+        down_s = self._world.loop.now - calm_since
+        if down_s < self._bound_s(attempts) + files.lock_lease_s or not self._has_room(record):
+            return
+        why = f"{vm} has run nowhere for {down_s:.0f} s ({attempts} attempts) though there is room for it"
+        self._violated("alive", f"{vm}/{down_since:.0f}", f"{why}; lease: {_told(files, vm)}")
+
+    def _has_room(self, record: VmRecord) -> bool:
+        need = record.definition.memory_bytes + MEMORY_OVERHEAD_BYTES
+        able = [h for h in self._live_hosts(record.datastore) if not h.is_in_maintenance]
+        if not any(h.role is Role.PRIMARY for h in able):
+            return False
+        return any(self._free_bytes(h.name) >= need for h in able)
+
+    def _live_hosts(self, datastore: str) -> Iterable[Host]:
+        """That could run it, with their roles."""
+        for record in self._world.host_records():
+            host = self._world.hosts[record.name]
+            if host.is_up and host.agent is not None and host.paths[datastore].fault is Fault.NONE:
+                yield record
+
+    def _free_bytes(self, name: str) -> int:
+        host = self._world.hosts[name]
+        used = sum(m.spec.definition.memory_bytes + MEMORY_OVERHEAD_BYTES for m in host.machines.values())
+        return host.facts.memory_total_bytes - used
+
+    # at the end ------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """What must be settled when the world has been calm for long enough."""
+        for defect in (*self._world.defects, *self._world.loop.defects):
+            self._violated("service", defect[-200:], defect)
+        if not self._is_calm():
+            return
+        calm_s = self._world.loop.now - self._disturbed_at
+        if calm_s > TASK_S:
+            self._look_at_tasks()
+        self._look_at_leases()
+
+    def _look_at_tasks(self) -> None:
+        for task, seen_at in self._tasks.values():
+            owner = self._world.hosts.get(task.owner)
+            is_there = owner is not None and owner.agent is not None
+            if is_there and not task.state.is_final and self._world.loop.now - seen_at > TASK_S:
+                what = f"task {task.kind} of {task.subject} on {task.owner} does not end: {task.progress.message}"
+                self._violated("tasks", task.id, what)
+
+    def _look_at_leases(self) -> None:
+        """A host that is up holds only what runs there."""
+        for files in self._world.files.values():
+            for vm, chain in files.leases.items():
+                top = chain.top()
+                if top is None or top.state is not LeaseState.RUNNING or top.holder is None:
+                    continue
+                holder = self._world.hosts[top.holder.host]
+                if holder.agent is None or not holder.is_up:
+                    continue
+                if not any(m.host is holder for m in self._world.machines_of(vm)):
+                    self._violated("tasks", f"lease {vm}", f"{holder.name} holds {vm} but has no QEMU of it")
+
+
+def _attempts(files: SharedFiles, vm: str) -> int:
+    folder = files.folders.get(vm)
+    raw = folder.notes.get("restart.json") if folder is not None else None
+    return RestartRecord.model_validate_json(raw).attempts if raw else 0
+
+
+def _told(files: SharedFiles, vm: str) -> str:
+    chain = files.leases.get(vm)
+    top = chain.top() if chain is not None else None
+    if top is None:
+        return "none"
+    held = f" by {top.holder.host}" if top.holder else ""
+    return f"epoch {top.epoch} {top.state}{held}: {top.why}"

@@ -1,0 +1,198 @@
+"""Each invariant can fail: what it forbids is done to a world by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.sim.small_world import agent, begin, going, small_world
+from zugvogel.domain.host import Host, Role
+from zugvogel.domain.lease import Holder, Lease, LeaseState
+from zugvogel.domain.task import Task, TaskState
+from zugvogel.domain.vm import VmRecord
+from zugvogel.sim.invariants import TASK_S, Invariants
+from zugvogel.sim.record import Recorder
+from zugvogel.sim.world import World
+
+
+class Watched:
+    """A world with three hosts that stand, and what watches it."""
+
+    def __init__(self, *, is_enabled: bool = True) -> None:
+        self.world = small_world(begins=True)
+        self.world.add_setting("das.enabled", is_enabled)
+        self.recorder = Recorder(self.world)
+        self.invariants = Invariants(self.world, self.recorder, 0.0)
+        self.world.run_until(10.0)
+
+    def rules(self) -> set[str]:
+        return {v.rule for v in self.invariants.violations}
+
+    def start(self, vm: str, host: str) -> None:
+        async def start() -> None:
+            await agent(self.world, host).services.world.handlers["vm.start"]({"vm": vm})
+
+        agent(self.world, host).domain.spawn(start())
+        self.world.run_until(self.world.loop.now + 3.0)
+        assert [m.host.name for m in self.world.going(vm)] == [host]
+
+    def link(self, vm: str, host: str, state: LeaseState = LeaseState.RELEASED) -> None:
+        """As a host would that cares for no rule."""
+        top = self.world.files["ds"].leases[vm].top()
+        assert top is not None
+        holder = Holder(host=host, boot_id="x") if state is LeaseState.RUNNING else None
+        claim = Lease(vm=vm, epoch=top.epoch + 1, state=state, holder=holder, why="by hand")
+        self.world.files["ds"].claim(host, claim)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_a_world_in_which_nothing_happens_violates_nothing(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.world.run_until(400.0)
+    watched.invariants.finish()
+    assert watched.invariants.violations == []
+
+
+def test_once_a_vm_on_two_hosts(watched: Watched) -> None:
+    watched.world.files["ds"].has_locks = False
+    watched.start("v1", "h1")
+    begin(watched.world, _runs(watched.world, "h2"))
+    watched.world.run_until(watched.world.loop.now + 0.5)
+    assert "once" in watched.rules()
+
+
+async def _runs(world: World, host: str) -> None:
+    from tests.sim.small_world import machine
+
+    await machine(world, host, "v1").cont()
+
+
+def test_proof_a_claim_while_the_vm_runs(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.link("v1", "h2")
+    assert watched.rules() == {"proof"}
+    assert "while it runs there" in watched.invariants.violations[0].what
+
+
+def test_proof_a_claim_before_the_detection_time(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.world.hosts["h1"].power_off()
+    watched.world.run_until(watched.world.loop.now + 13.0)
+    watched.link("v1", "h2")
+    assert watched.rules() == {"proof"}
+    assert "beat was" in watched.invariants.violations[0].what
+
+
+def test_proof_none_is_asked_of_a_host_that_was_fenced_or_vouched_for(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.world.hosts["h1"].power_off()
+    watched.invariants.vouched("h1")
+    watched.link("v1", "h2")
+    assert watched.rules() == set()
+
+
+def test_proof_what_the_product_itself_does_is_in_order(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.world.hosts["h1"].power_off()
+    watched.world.run_until(watched.world.loop.now + 40.0)
+    assert watched.world.going("v1") != []
+    assert watched.rules() == set()
+
+
+def test_alive_a_vm_that_nobody_starts_again(watched: Watched) -> None:
+    """The judges decide and carry nothing out."""
+    watched.start("v1", "h1")
+    for name in ("h2", "h3"):
+        failover = agent(watched.world, name).services.ha.failover
+        failover._carry_out = lambda judged, decision: None  # type: ignore[method-assign]
+    watched.world.hosts["h1"].power_off()
+    watched.invariants.disturb()
+    watched.world.run_until(watched.world.loop.now + 320.0)
+    assert "alive" in watched.rules()
+
+
+def test_alive_a_vm_that_is_not_wanted_running_may_be_down(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    raw = watched.world.registry.look("vms/v1")
+    assert raw is not None
+    record = VmRecord.model_validate_json(raw).model_copy(update={"wanted": "stopped"})
+    watched.world.registry.write("h1", "vms/v1", record.model_dump_json().encode())
+    watched.world.machines_of("v1")[0].die("by hand")
+    watched.world.hosts["h1"].kill_agent()
+    watched.world.run_until(watched.world.loop.now + 320.0)
+    assert watched.rules() == set()
+
+
+def _set_role(world: World, name: str, role: Role) -> None:
+    raw = world.registry.look(f"hosts/{name}")
+    assert raw is not None
+    record = Host.model_validate_json(raw).model_copy(update={"role": role})
+    world.registry.write("h1", f"hosts/{name}", record.model_dump_json().encode())
+
+
+def test_roles_that_change_by_themselves(watched: Watched) -> None:
+    _set_role(watched.world, "h2", Role.SECONDARY)
+    watched.world.run_until(watched.world.loop.now + 0.1)
+    assert watched.rules() == {"roles"}
+
+
+def test_roles_that_change_for_a_cause(watched: Watched) -> None:
+    watched.invariants.role_cause()
+    raw = watched.world.registry.look("hosts/h2")
+    assert raw is not None
+    sixth = Host.model_validate_json(raw).model_copy(update={"name": "h6", "ordinal": 6, "role": Role.PRIMARY})
+    watched.world.registry.write("h1", "hosts/h6", sixth.model_dump_json().encode())
+    watched.world.loop.run_until(watched.world.loop.now)
+    assert watched.rules() == set()
+
+
+def test_roles_more_than_five_primaries(watched: Watched) -> None:
+    raw = watched.world.registry.look("hosts/h2")
+    assert raw is not None
+    watched.invariants.role_cause()
+    for number in (4, 5, 6):
+        more = Host.model_validate_json(raw).model_copy(update={"name": f"h{number}", "ordinal": number})
+        watched.world.registry.write("h1", f"hosts/h{number}", more.model_dump_json().encode())
+    watched.world.loop.run_until(watched.world.loop.now)
+    assert watched.rules() == {"roles"}
+
+
+def test_tasks_one_that_does_not_end(watched: Watched) -> None:
+    task = Task(id="t1", kind="vm.migrate", subject="v1", owner="h1", state=TaskState.RUNNING)
+    watched.world.registry.write("h1", "tasks/t1", task.model_dump_json().encode())
+    watched.world.run_until(watched.world.loop.now + TASK_S + 10.0)
+    watched.invariants.finish()
+    assert "tasks" in watched.rules()
+
+
+def test_tasks_a_lease_without_a_vm(watched: Watched) -> None:
+    going(watched.world, "h1", "v2")
+    lease = Lease(vm="v2", epoch=1, state=LeaseState.RUNNING, holder=Holder(host="h3", boot_id="other"))
+    watched.world.files["ds"].claim("h3", lease)
+    watched.world.run_until(watched.world.loop.now + 200.0)
+    watched.invariants.finish()
+    assert "tasks" in watched.rules()
+
+
+def test_service_a_defect(watched: Watched) -> None:
+    def explode() -> None:
+        raise ZeroDivisionError("by hand")
+
+    agent(watched.world, "h1").services.heartbeats._next = explode  # type: ignore[assignment,method-assign]
+    watched.world.run_until(watched.world.loop.now + 5.0)
+    watched.invariants.finish()
+    assert "service" in watched.rules()
+
+
+def test_violations_are_told_once_and_are_json(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.link("v1", "h2")
+    watched.link("v1", "h2", LeaseState.RUNNING)
+    told = [json.loads(v.model_dump_json()) for v in watched.invariants.violations]
+    assert len(told) == 1
+    assert set(told[0]) == {"at_s", "rule", "what"}
