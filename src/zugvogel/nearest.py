@@ -20,7 +20,8 @@ PATIENCE_S = 3.0
 def nearest_first(
     urls: Sequence[str], *, stagger_s: float = STAGGER_S, patience_s: float = PATIENCE_S
 ) -> list[str]:
-    """`urls` with the first one that took a TCP connection in front; as they are where none did, or there is one."""
+    """`urls` with the first one that took a TCP connection in front; as they are where none did, or there is
+    one."""
     if len(urls) < 2:
         return list(urls)
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from zugvogel.domain.ha import (
     FailoverPlan,
     HaStatus,
     Placed,
+    Proof,
     Protection,
     RestartPriority,
 )
@@ -34,6 +35,7 @@ from zugvogel.domain.network import Network
 from zugvogel.domain.requests import (
     AddDatastore,
     AddNetwork,
+    ChangeDatastore,
     ChangeHost,
     ChangeVm,
     CreateVm,
@@ -58,6 +60,7 @@ from zugvogel.ports.backend import BaselineStatus, DatastoreStatus, SettingValue
 TOKENS = {"viewer-token": Access.VIEWER, "operator-token": Access.OPERATOR, "admin-token": Access.ADMIN}
 MAC = "52:54:00:00:00:01"
 AT = "2026-01-01T00:00:00.000Z"
+UNFED = "none is fed: a host that hangs as a whole and wakes up runs its vms until its guard acts"
 
 REPORT = MigrationReport(
     vm="web1",
@@ -110,6 +113,7 @@ class Echo:
 
 class FakeBackend:
     def __init__(self) -> None:
+        self.proof: Proof | None = None
         self._tasks: dict[str, Task] = {}
         self._vms: dict[str, VmView] = {}
         self._values: dict[str, int | str | bool] = {}
@@ -318,8 +322,8 @@ class FakeBackend:
             detection_time_ms=15000,
             protections=(
                 Protection(name="guard", subject="host1", is_present=True, why="it ticks"),
-                Protection(name="watchdog", subject="host1", is_present=False, why="none is fed"),
-                Protection(name="watchdog", subject="host2", is_present=False, why="none is fed"),
+                Protection(name="watchdog", subject="host1", is_present=False, why=UNFED),
+                Protection(name="watchdog", subject="host2", is_present=False, why=UNFED),
             ),
             restarting=("web7 waits for the lock on its disk",),
         )
@@ -361,6 +365,7 @@ class FakeBackend:
 
     async def datastores(self) -> list[DatastoreStatus]:
         store = Datastore(name="shared", id="d1", path="/srv/shared", kind="NFS v4", is_shared=True, added_at=AT)
+        store = store.model_copy(update={"proof": self.proof})
         seen = DatastoreReport(name="shared", is_usable=True, fs_type="nfs4", free_bytes=2**33, total_bytes=2**34)
         return [DatastoreStatus(store, {"host1": seen})]
 
@@ -370,6 +375,16 @@ class FakeBackend:
         return self._task(
             "datastore.add", request.name, {"datastore": request.name, "kind": "NFS v4", "hosts": {}}
         )
+
+    async def change_datastore(self, name: str, request: ChangeDatastore) -> DatastoreStatus:
+        (status,) = await self.datastores()
+        if name != "shared":
+            raise NotFound(f"there is no datastore {name}")
+        if request.proof == "guard":
+            raise Refused("this fake knows of no guard")
+        self.proof = None if request.proof == "default" else Proof(request.proof)
+        (status,) = await self.datastores()
+        return status
 
     async def remove_datastore(self, name: str) -> None:
         if name != "shared":

@@ -43,6 +43,7 @@ async def test_lists_answer_a_viewer_and_nobody_without_token(http: httpx.AsyncC
         ("POST", "/hosts/host2/maintenance", {"is_on": True}, "admin"),
         ("POST", "/cluster/reconfigure", None, "admin"),
         ("POST", "/datastores", {"name": "d", "path": "/srv/d"}, "admin"),
+        ("PATCH", "/datastores/shared", {"proof": "default"}, "admin"),
         ("POST", "/networks", {"name": "n", "bridge": "br1"}, "admin"),
     ],
 )

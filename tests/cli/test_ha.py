@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -21,6 +22,22 @@ def test_the_status_in_words_and_as_json(zv: Zv) -> None:
     told = zv("ha", "status").out
     for text in ("host1 (of shared)", "15 s without", "the failure of 1 host", "used 6.0 GiB", "web7 waits"):
         assert text in told
+
+
+def test_a_protection_and_its_reason_are_told_once_for_all_their_hosts(zv: Zv) -> None:
+    told = zv("ha", "status").out
+    assert told.count("none is fed") == 1
+    (line,) = [line for line in told.splitlines() if line.startswith("watchdog")]
+    assert line.split()[:5] == ["watchdog", "host1,", "host2", "no", "none"]
+
+
+def test_long_reasons_wrap_at_the_width_of_the_terminal(zv: Zv, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("COLUMNS", "60"), ("FORCE_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", zv("ha", "status").out)
+    table = told[told.index("PROTECTION") :].partition("\n\n")[0]
+    assert "host1, host2" in table
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 60
 
 
 def test_the_figures_stand_alone_where_the_terminal_is_narrow(zv: Zv, monkeypatch: pytest.MonkeyPatch) -> None:

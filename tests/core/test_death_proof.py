@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zugvogel.core.death_proof import proof_of, proof_of_kind
+from zugvogel.core.death_proof import proof_of, proof_of_kind, unsafe
 from zugvogel.core.filesystems import classify
 from zugvogel.domain.datastore import Datastore, Sharing
 from zugvogel.domain.ha import Proof
@@ -63,3 +63,11 @@ def test_only_a_fence_or_a_person_vouches_where_locks_stay() -> None:
 def test_what_is_not_known_is_never_trusted_with_its_locks() -> None:
     assert proof_of_kind("FUSE (new)", is_shared=False).proof is Proof.GUARD
     assert proof_of_kind("new").proof is Proof.GUARD
+
+
+@pytest.mark.parametrize("proof", list(Proof))
+@pytest.mark.parametrize("kind", ["NFS v4", "NFS v3", "CIFS", "something new", "ext4"])
+def test_only_a_lock_that_every_host_sees_and_a_dead_one_drops_may_be_chosen(kind: str, proof: Proof) -> None:
+    store = datastore(kind, is_shared=kind != "ext4")
+    is_refused = proof is Proof.LOCK and proof_of(store).proof is not Proof.LOCK
+    assert bool(unsafe(proof, store)) is is_refused

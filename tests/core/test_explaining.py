@@ -39,6 +39,10 @@ LINES = {
     "heard by: not asked while the judge itself has heard it lately": evidence(silence_s=1.0),
     "says that it is isolated: yes, on a": evidence(BeatEvidence("a", 1.0, is_isolated=True)),
     "says that it is isolated: no": evidence(BeatEvidence("a", 1.0)),
+    "says that a guard freezes its vms should its beats end: yes, on b": evidence(
+        BeatEvidence("a", 1.0), BeatEvidence("b", 1.0, is_guarded=True)
+    ),
+    "says that a guard freezes its vms should its beats end: no": evidence(BeatEvidence("a", 1.0)),
     "detection time: 15 s (the greatest of the judge's and those in its beats); frozen at 9 s without a beat": (
         evidence()
     ),

@@ -11,10 +11,12 @@ import pytest
 from tests.core.facts import GIB, definition, status
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
 from zugvogel.core.death_proof import DeathProof
-from zugvogel.core.failover import RESUME_AFTER_S, attempts_made, decide, due_in_s
+from zugvogel.core.failover import RESUME_AFTER_S, SETTLE_AFTER_S, SPEAKS, attempts_made, decide, due_in_s
 from zugvogel.core.failover_facts import (
     AcceptIsolated,
+    AskHeir,
     AskToGiveUp,
+    AskToSettle,
     Decision,
     FailoverSettings,
     Fenced,
@@ -76,6 +78,7 @@ def snapshot(*vms: Situation, h1: Verdict = Verdict.FAILED, **more: Any) -> Snap
     statuses = more.pop("statuses", None) or [host("h1", h1), host("h2"), host("h3", gib=15)]
     silent = {s.host.name for s in statuses if s.verdict is Verdict.FAILED}
     fields: dict[str, Any] = {"datastore": DS, "proof": LOCK, "statuses": statuses, "silent": silent, "vms": vms}
+    fields["guarded"] = silent
     return Snapshot(**(fields | more))
 
 
@@ -120,20 +123,58 @@ def test_a_failed_host_whose_beat_on_the_vms_datastore_moves_is_not_dead() -> No
     assert found.look_again_s == 0
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        lease(holder="h2"),
+        lease(holder="h2", heir="h3", migration_id="m"),
+        lease("resuming", "h2", memory_id="m"),
+    ],
+)
+def test_a_live_host_that_holds_a_vm_and_does_not_run_it_is_asked_to_settle_it(held: Lease) -> None:
+    early = Situation(record(), held, SETTLE_AFTER_S - 1)
+    assert waits(snapshot(early)).wait is Wait.HOLDER
+    due = replace(early, lease_age_s=SETTLE_AFTER_S)
+    for verdict in (Verdict.LIVE, Verdict.MAINTENANCE):
+        statuses = [host("h1", Verdict.FAILED), host("h2", verdict), host("h3")]
+        decision = only(snapshot(due, statuses=statuses))
+        assert decision == AskToSettle("web", "h2", 7, SETTLE_AFTER_S)
+    assert waits(snapshot(replace(due, is_asked=True))).wait is Wait.HOLDER
+    for verdict in (Verdict.PARTITIONED, Verdict.STORAGE_LOST):
+        found = snapshot(due, statuses=[host("h1", Verdict.FAILED), host("h2", verdict), host("h3")])
+        assert waits(found).wait is Wait.HOLDER
+
+
 def test_a_holder_that_left_the_cluster_is_told() -> None:
     assert "no host of the cluster" in waits(snapshot(Situation(record(), lease(holder="h9")))).why
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(Verdict, Verdict)))
-def test_both_ends_of_a_live_migration_must_be_dead(source: Verdict, target: Verdict) -> None:
+def test_both_ends_of_a_live_migration_must_be_dead_or_one_of_them_asked(source: Verdict, target: Verdict) -> None:
     statuses = [host("h1", source), host("h2", target), host("h3"), host("h4")]
-    decision = only(snapshot(Situation(record(), lease(heir="h2", migration_id="m")), statuses=statuses))
+    held = lease(heir="h2", migration_id="m")
+    there = Situation(record(), held)
+    decision = only(snapshot(there, statuses=statuses))
     if source is target is Verdict.FAILED:
         assert isinstance(decision, ReleaseLease)
         assert decision.dead == {"h1", "h2"}
+    elif source is Verdict.FAILED and target in SPEAKS:
+        assert decision == AskHeir("web", held, "h1", "h2", "h1 is failed: the test calls it failed")
+        assert waits(snapshot(replace(there, is_asked=True), statuses=statuses)).wait is Wait.HOLDER
+    elif target is Verdict.FAILED and source in SPEAKS:
+        assert decision == AskToGiveUp("web", "h1", 7, "h2 is failed: the test calls it failed", dead_heir="h2")
+        assert waits(snapshot(replace(there, is_asked=True), statuses=statuses)).wait is Wait.HOLDER
     else:
         assert isinstance(decision, WaitFor)
         assert decision.wait is Wait.HOLDER
+
+
+@pytest.mark.parametrize(("source", "target"), [("h1", "h2"), ("h2", "h1")])
+def test_the_living_side_is_asked_only_once_the_other_is_proven_dead(source: str, target: str) -> None:
+    there = Situation(record(), lease(holder=source, heir=target, migration_id="m"))
+    assert waits(snapshot(there, proof=DeathProof(Proof.CONFIRM, "because"))).wait is Wait.PROOF
+    assert waits(snapshot(there, fences={"h1": Fenced(Fencing.PENDING)})).wait is Wait.FENCE
+    assert waits(snapshot(there, silent=set())).wait is Wait.HOLDER
 
 
 @pytest.mark.parametrize(
@@ -142,7 +183,6 @@ def test_both_ends_of_a_live_migration_must_be_dead(source: Verdict, target: Ver
         (None, "never started"),
         (lease("released", None), "stopped by a user"),
         (lease("suspended", None, memory_id="m"), "suspended by a user"),
-        (lease("resuming", "h2", memory_id="m"), "h2 loads its memory"),
     ],
 )
 def test_what_a_user_did_is_left_alone(seen_lease: Lease | None, told: str) -> None:
@@ -173,6 +213,38 @@ def test_a_release_needs_the_datastores_proof(proof: Proof, fencing: Fencing) ->
         assert last.wait is Wait.PROOF
         assert "zv host confirm-dead h1" in last.why
         assert "because" in last.why
+
+
+DISK = Disk(file="a.raw", format="raw", size_bytes=1)
+ISO = Disk(file="b.raw", format="raw", size_bytes=1, is_readonly=True)
+
+
+@pytest.mark.parametrize("fencing", [Fencing.ABSENT, Fencing.FAILED, Fencing.DONE])
+@pytest.mark.parametrize("disks", [(), (ISO,), (DISK,), (ISO, DISK)])
+@pytest.mark.parametrize("proof", [Proof.LOCK, Proof.GUARD])
+def test_a_host_whose_last_beat_promised_no_guard_needs_a_word_unless_a_lock_tells(
+    proof: Proof, disks: tuple[Disk, ...], fencing: Fencing
+) -> None:
+    vm, fences = record(disks=disks), {"h1": Fenced(fencing, "the device says so")}
+    told: dict[str, Any] = {"proof": DeathProof(proof, "because"), "fences": fences}
+    assert isinstance(decide(snapshot(Situation(vm, lease()), **told))[-1], ReleaseLease)
+    found = decide(snapshot(Situation(vm, lease()), guarded=set(), **told))[-1]
+    has_lock = proof is Proof.LOCK and DISK in disks
+    if has_lock or fencing is Fencing.DONE:
+        assert isinstance(found, ReleaseLease)
+        return
+    assert isinstance(found, WaitFor)
+    assert found.wait is Wait.PROOF
+    assert "its last beat there did not say that a guard would freeze its vms" in found.why
+    assert ("no disk whose lock could tell" in found.why) is (DISK not in disks)
+    assert "zv host confirm-dead h1" in found.why
+
+
+def test_both_ends_of_a_move_must_have_promised_a_guard() -> None:
+    statuses = [host("h1", Verdict.FAILED), host("h2", Verdict.FAILED), host("h3")]
+    moving = Situation(record(), lease(heir="h2", migration_id="m"))
+    found = waits(snapshot(moving, statuses=statuses, guarded={"h1"}, proof=DeathProof(Proof.GUARD, "x")))
+    assert found.why.startswith("h2 is failed, but nothing proves")
 
 
 def test_both_ends_of_a_migration_are_fenced() -> None:
@@ -371,6 +443,12 @@ def test_attempts_count_until_the_vm_was_seen_to_run(failed_epoch: int, is_verif
     assert attempts_made(None, FAILED) == 0
 
 
+def test_memory_that_was_loaded_and_could_not_be_run_has_taken_three_epochs() -> None:
+    restart = RestartRecord(vm="web", failed_epoch=4, attempts=3)
+    assert attempts_made(restart, SAVED) == 3
+    assert attempts_made(restart, FAILED) == 0
+
+
 def test_a_held_lock_uses_up_no_attempt_and_is_tried_again_ever_more_slowly() -> None:
     assert [due_in_s(0, 0.0, tries) for tries in range(1, 6)] == [10, 20, 40, 60, 60]
     restart = RestartRecord(vm="web", failed_epoch=5, attempts=0, why="a disk of web is locked")
@@ -485,6 +563,22 @@ def test_a_vm_without_storage_is_given_up_after_das_apdtimeout() -> None:
     assert (decision.vm, decision.host, decision.epoch) == ("web", "h1", 7)
 
 
+def test_one_that_is_not_even_reported_any_more_is_given_up_as_well() -> None:
+    """Its QEMU is gone, and the host cannot release its lease."""
+
+    def lost(still_s: float) -> Snapshot:
+        h1 = host("h1", Verdict.STORAGE_LOST).model_copy(update={"beat_ages_s": {"nfs1": still_s}})
+        return snapshot(there, statuses=[h1, host("h2")])
+
+    there = Situation(record(), lease(), lease_age_s=1.0)
+    assert waits(lost(139.0)).wait is Wait.HOLDER
+    decision = only(lost(141.0))
+    assert isinstance(decision, AskToGiveUp)
+    assert (decision.vm, decision.host, decision.epoch, decision.dead_heir) == ("web", "h1", 7, "")
+    there = replace(there, is_asked=True)
+    assert waits(lost(141.0)).wait is Wait.HOLDER
+
+
 WRITEBACK = record(disks=(Disk(file="disk0.raw", format="raw", size_bytes=1, cache="writeback"),))
 
 
@@ -503,3 +597,22 @@ WRITEBACK = record(disks=(Disk(file="disk0.raw", format="raw", size_bytes=1, cac
 )
 def test_it_is_kept_where_giving_it_up_would_not_help_or_not_be_safe(found: Snapshot) -> None:
     assert decide(found) == []
+
+
+def test_a_host_whose_report_does_not_come_through_is_not_asked_to_settle() -> None:
+    mute = host("h1").model_copy(update={"is_report_stale": True})
+    held = Situation(record(), lease(), lease_age_s=SETTLE_AFTER_S)
+    assert isinstance(only(snapshot(held, statuses=[host("h1"), host("h2")])), AskToSettle)
+    assert isinstance(only(snapshot(held, statuses=[mute, host("h2")])), WaitFor)
+
+
+def test_an_order_whose_epoch_nobody_claimed_was_no_attempt() -> None:
+    restart = RestartRecord(vm="web", failed_epoch=7, attempts=3, is_ordered=True)
+    assert attempts_made(restart, FAILED) == 2
+    assert attempts_made(restart, lease("released", None, epoch=9, is_failure=True)) == 3
+
+
+def test_memory_that_a_removed_host_was_to_load_is_resumed_elsewhere() -> None:
+    found = only(snapshot(Situation(record(), lease("resuming", "h9", memory_id="m"))))
+    assert isinstance(found, GiveResumeOrder)
+    assert "h9, which loaded its memory, is no host of the cluster any more" in found.cause

@@ -12,6 +12,7 @@ from zugvogel.core.judge_role import (
     claim,
     counts,
     decide,
+    hear_each_other,
     is_mine,
     release,
     why_free,
@@ -61,6 +62,10 @@ UNFIT = {
     "a secondary": (replace(FIT, is_primary=False), "it is no primary"),
     "in maintenance": (replace(FIT, is_in_maintenance=True), "it is in maintenance"),
     "isolated": (replace(FIT, is_isolated=True), "it is isolated"),
+    "deaf": (
+        replace(FIT, hear_each_other=True, silence_s=0.8 * T),
+        "it hears nobody, while others hear each other",
+    ),
 }
 SILENT = {
     "no beat yet": replace(FIT, beat_age_s=None),
@@ -168,3 +173,29 @@ def test_a_silent_holder_has_stopped_before_its_role_is_free(
     holder = replace(FIT, beat_age_s=passed_s * rate, detection_time_s=t)
     as_seen = replace(JUDGING, still_s=passed_s * other, detection_time_s=t)
     assert not (counts(holder, passed_s * rate) and why_free(held_by(OTHER), "h1", as_seen))
+
+
+@pytest.mark.parametrize("change", [{"silence_s": 0.79 * T}, {"hear_each_other": False}])
+def test_a_host_that_hears_somebody_or_is_alone_keeps_its_role(change: dict[str, float]) -> None:
+    deaf = replace(FIT, hear_each_other=True, silence_s=5 * T)
+    assert deaf.why_unfit
+    assert replace(deaf, **change).why_unfit == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hears", "could_judge", "do_hear"),
+    [
+        ({"h2": ("h3",), "h3": ("h2",)}, {"h2", "h3"}, True),
+        ({"h2": ("h3",), "h3": ("h2",)}, {"h3"}, True),
+        ({"h2": ("h3",), "h3": ("h2",)}, set(), False),
+        ({"h2": ("h3",), "h3": ("h2",)}, {"h4"}, False),
+        ({"h2": ("h3",), "h3": ()}, {"h2", "h3"}, False),
+        ({"h2": ("h3",)}, {"h2", "h3"}, False),
+        ({"h2": ("h2",)}, {"h2"}, False),
+        ({}, {"h2"}, False),
+    ],
+)
+def test_two_hosts_are_in_touch_where_each_names_the_other(
+    hears: dict[str, tuple[str, ...]], could_judge: set[str], do_hear: bool
+) -> None:
+    assert hear_each_other(hears, could_judge) is do_hear

@@ -96,7 +96,6 @@ def test_a_rebooted_holder_may_release_but_not_migrate() -> None:
         lambda: lease_rules.drop_heir(WITH_HEIR, "web", A, "other", why=""),
         lambda: lease_rules.take_over_by_heir(WITH_HEIR, "web", B, "other", why=""),
         lambda: lease_rules.take_over_by_heir(lease(), "web", B, "m", why=""),
-        lambda: lease_rules.release_by_heir(WITH_HEIR, "web", A, "m", why=""),
     ],
 )
 def test_what_is_not_theirs_is_refused(claim: Callable[[], Lease]) -> None:
@@ -110,7 +109,6 @@ RULES: list[Callable[[Lease | None, Holder, Holder], Lease]] = [
     lambda seen, me, other: lease_rules.name_heir(seen, "web", me, other.host, "m", why=""),
     lambda seen, me, other: lease_rules.drop_heir(seen, "web", me, "m", why=""),
     lambda seen, me, other: lease_rules.take_over_by_heir(seen, "web", me, "m", why=""),
-    lambda seen, me, other: lease_rules.release_by_heir(seen, "web", me, "m", why=""),
 ]
 
 

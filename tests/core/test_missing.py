@@ -66,3 +66,17 @@ def test_vms_on_hosts_that_lost_their_storage_are_stranded_since_the_last_beat()
         ("web", "h1", 3, 12.0, ""),
         ("db", "h1", 3, 0.0, "the judge"),
     ]
+
+
+def test_one_that_stands_still_until_its_heir_answers_is_missing() -> None:
+    found = host(Verdict.LIVE, "web")
+    assert found.report is not None
+    waits = tuple(vm.model_copy(update={"awaits_heir": True}) for vm in found.report.vms)
+    found = found.model_copy(update={"report": found.report.model_copy(update={"vms": waits})})
+    assert missing([record()], [found]) == [record()]
+
+
+def test_a_stale_report_counts_for_nothing() -> None:
+    stale = host(Verdict.LIVE, "web", is_report_stale=True)
+    assert missing([record()], [stale]) == [record()]
+    assert missing([record()], [stale, host(Verdict.LIVE, "web")]) == []

@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zugvogel.core.verdicts import (
-    APART,
     BeatEvidence,
     HostEvidence,
     Judgement,
@@ -47,6 +46,29 @@ def test_a_host_that_another_host_hears_is_not_failed() -> None:
     judgement = judge(evidence)
     assert judgement.verdict is Verdict.STORAGE_LOST
     assert "h3" in judgement.why
+
+
+@pytest.mark.parametrize("boot_heard_s", [0.0, 5.0, 8.9, 9.0, 20.0])
+def test_a_host_that_has_just_started_is_not_storage_lost_before_it_could_have_beaten(boot_heard_s: float) -> None:
+    old = BeatEvidence("a", 14.0, is_of_other_boot=True)
+    evidence = HostEvidence(0.5, True, T, (old, BeatEvidence("b", 0.5)), boot_heard_s=boot_heard_s)
+    judgement = judge(evidence)
+    if boot_heard_s < 9.0:
+        assert judgement.verdict is Verdict.LIVE
+        assert judgement.why == "heartbeat heard; it has just started, no beat of this boot yet on a"
+    else:
+        assert judgement.verdict is Verdict.STORAGE_LOST
+    of_this_boot = evidence._replace(beats=(old._replace(is_of_other_boot=False),))
+    assert judge(of_this_boot).verdict is Verdict.STORAGE_LOST
+
+
+@pytest.mark.parametrize("boot_heard_s", [0.0, 15.0, float("inf")])
+@pytest.mark.parametrize("heard_by", [(), ("h3",)])
+def test_a_start_weakens_no_proof_of_death(boot_heard_s: float, heard_by: tuple[str, ...]) -> None:
+    plain = HostEvidence(15.0, True, T, (BeatEvidence("a", 15.0),), heard_by)
+    started = plain._replace(beats=(BeatEvidence("a", 15.0, is_of_other_boot=True),), boot_heard_s=boot_heard_s)
+    assert judge(started) == judge(plain)
+    assert judge(started).verdict is (Verdict.STORAGE_LOST if heard_by else Verdict.FAILED)
 
 
 def test_a_host_never_heard_is_not_called_live() -> None:

@@ -50,7 +50,7 @@ def test_isolation_addresses(address: str) -> None:
     ("detection_ms", "interval_ms", "fits"),
     [(15000, 1000, True), (15000, 1001, False), (3000, 200, True), (3000, 201, False), (120_000, 8_000, True)],
 )
-def test_fifteen_signs_of_life_fit_into_the_detection_time(detection_ms: int, interval_ms: int, fits: bool) -> None:
+def test_fifteen_signs_of_life_fit_into_detection_time(detection_ms: int, interval_ms: int, fits: bool) -> None:
     if fits:
         refuse(INTERVAL, interval_ms, **{DETECTION_TIME: detection_ms})
         return

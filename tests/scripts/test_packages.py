@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "packages.sh"
 
 def test_a_package_that_is_absent_ends_nothing() -> None:
     said = subprocess.run(
-        ["bash", "-c", f'set -euo pipefail; . {SCRIPT}; found=$(installed_version no-such-package); echo "<$found>"'],
+        ["bash", "-c", f'set -euo pipefail; . {SCRIPT}; it=$(installed_version no-such-package); echo "<$it>"'],
         capture_output=True,
         text=True,
         check=False,

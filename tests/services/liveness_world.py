@@ -51,11 +51,16 @@ class Mount:
         self.beats = self
         self.files = files
         self.fault = ""
+        self.late: list[Beat] = []
+        """Writes that were given up and may still land."""
         self.role_leases: object = None
 
     async def write(self, beat: Beat) -> None:
         await self._pass()
         self.files[beat.host] = beat
+
+    def may_still_land(self) -> bool:
+        return bool(self.late)
 
     async def read_all(self) -> dict[str, Beat]:
         await self._pass()
@@ -92,7 +97,7 @@ class Node:
             judge_round=lambda datastore: self.judge_round(datastore),
         )  # fmt: skip
         self.heartbeats = HeartbeatService(
-            host.name, boot_id, world.clock, hosts=lambda: world.hosts, sender=self, peers=self,
+            host.name, boot_id, world.clock, hosts=lambda: list(world.hosts), sender=self, peers=self,
             report=lambda: self.report, load=lambda: Load(0.5, 2**30), beat_counters=self.beats.counters,
             interval_s=lambda: 1.0,
         )  # fmt: skip

@@ -178,3 +178,120 @@ async def test_a_host_that_may_not_beat_writes_none_and_says_why() -> None:
     may[0] = True
     await world.pass_time(1)
     assert h1.beats.usable("ds") == (True, "")
+
+
+async def test_silence_counts_from_a_reading_that_began_since() -> None:
+    world = World(hosts=2)
+    await world.pass_time(2)
+    world.dead = {"h2"}
+    await world.pass_time(18)
+    beats, now = world.nodes["h1"].beats, world.clock.now
+    assert beats.silent_since_reading("ds", "h2", now)
+    assert not beats.silent_since_reading("ds", "h2", now + 0.1)
+    world.clock.now += 0.1
+    assert beats.is_silent("ds", "h2")
+    assert not beats.silent_since_reading("ds", "h2", world.clock.now)
+    await world.pass_time(1)
+    assert beats.silent_since_reading("ds", "h2", now + 0.1)
+    assert not beats.silent_since_reading("ds", "h3", now)
+    world.dead = set()
+    await world.pass_time(2)
+    assert not beats.silent_since_reading("ds", "h2", now)
+
+
+async def test_a_streak_of_beats_breaks_where_others_may_have_counted_the_host_as_dead() -> None:
+    world = World(hosts=1)
+    h1 = world.nodes["h1"]
+    assert h1.beats.unbroken_since("ds") is None
+    await world.pass_time(1)
+    begun = world.clock.now
+    await world.pass_time(20)
+    assert h1.beats.unbroken_since("ds") == begun
+    for pause_s, is_broken in ((8, False), (9, True)):  # 0.6 T is 9 s
+        world.paused = {"h1"}
+        await world.pass_time(pause_s - 1)
+        world.paused = set()
+        await world.pass_time(1)
+        assert h1.beats.unbroken_since("ds") == (world.clock.now if is_broken else begun)
+
+
+async def test_a_streak_breaks_by_the_detection_time_that_others_saw_and_by_when_the_beat_was_written() -> None:
+    world = World(hosts=1)
+    h1 = world.nodes["h1"]
+    h1.detection_time_ms = 5000
+    await world.pass_time(2)
+    write = h1.mounts[0].write
+
+    async def slow(beat: Beat) -> None:
+        world.clock.now += 3.0
+        await write(beat)
+
+    h1.detection_time_ms = 15000
+    h1.mounts[0].write = slow  # type: ignore[method-assign]
+    world.clock.now += 0.5
+    await h1.beats.tick()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert h1.beats.unbroken_since("ds") == world.clock.now
+
+
+async def test_a_promise_of_a_guard_stands_until_a_beat_without_it_is_written() -> None:
+    world = World(hosts=2)
+    h1, h2 = world.nodes["h1"], world.nodes["h2"]
+    promises = True
+    h2.beats._is_guarded = lambda: promises
+    await world.pass_time(2)
+    assert h1.beats.is_guarded("ds", "h2")
+    assert not h1.beats.is_guarded("ds", "h1")
+    assert not h1.beats.is_guarded("ds", "h3")
+    assert (h1.beats.guards_promised(), h2.beats.guards_promised()) == (set(), {"ds"})
+    promises = False
+    h2.mounts[0].fault = "error"
+    await world.pass_time(1)
+    assert h2.beats.guards_promised() == {"ds"}
+    h2.mounts[0].fault = ""
+    await world.pass_time(2)
+    assert h2.beats.guards_promised() == set()
+    assert not h1.beats.is_guarded("ds", "h2")
+    promises = True
+    h2.mounts[0].fault = "error"  # it may have been written all the same
+    await world.pass_time(1)
+    assert h2.beats.guards_promised() == {"ds"}
+
+
+async def test_a_shortened_detection_time_begins_no_count_anew() -> None:
+    world = World(hosts=2)
+    await world.pass_time(2)
+    world.dead = {"h2"}
+    await world.pass_time(18)
+    h1 = world.nodes["h1"]
+    h1.detection_time_ms = 4000  # readings are a second apart; from now on 0.8 s are a pause
+    assert h1.beats.is_silent("ds", "h2")
+    await world.pass_time(1)
+    assert h1.beats.is_silent("ds", "h2")
+    world.clock.now += 0.9
+    assert h1.beats.is_silent("ds", "h2")
+    await world.tick(h1)
+    world.clock.now += 0.9
+    await world.tick(h1)
+    world.clock.now += 0.9
+    assert not h1.beats.is_silent("ds", "h2")
+
+
+async def test_of_a_host_without_a_beat_no_life_is_seen_while_beats_are_read() -> None:
+    world = World(hosts=2)
+    beats = world.nodes["h1"].beats
+    assert not beats.shows_no_life("ds", "h9")
+    await world.pass_time(3)
+    assert beats.shows_no_life("ds", "h9")
+    assert not beats.is_silent("ds", "h9")
+    assert not beats.shows_no_life("ds", "h2")
+    world.dead = {"h2"}
+    await world.pass_time(15)
+    assert not beats.shows_no_life("ds", "h2")
+    await world.pass_time(3)
+    assert beats.shows_no_life("ds", "h2")
+    world.nodes["h1"].mounts[0].fault = "error"
+    await world.pass_time(5)
+    assert not beats.shows_no_life("ds", "h2")
+    assert not beats.shows_no_life("ds", "h9")

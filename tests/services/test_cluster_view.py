@@ -1,9 +1,11 @@
 """What primaries conclude, host by host, from beats and heartbeats that the services themselves make."""
 
+from typing import Any, cast
+
 import pytest
 
-from tests.services.liveness_world import World
-from zugvogel.domain.host import Verdict
+from tests.services.liveness_world import Mount, Node, World
+from zugvogel.domain.host import HostReport, Verdict
 from zugvogel.errors import NotFound, Refused, Unreachable
 
 
@@ -36,6 +38,30 @@ async def test_a_dead_host_is_failed_after_t_and_live_again_after_its_return() -
     world.dead = set()
     await world.pass_time(2)
     assert (await verdicts(world))["h3"] is Verdict.LIVE
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_a_host_that_was_started_anew_is_live_until_it_should_have_beaten(works: bool) -> None:
+    world = World()
+    await world.pass_time(5)
+    world.dead = {"h3"}
+    await world.pass_time(13)
+    world.dead = set()
+    host, mount = world.hosts[2], Mount("ds", world.files["ds"])
+    world.nodes["h3"] = Node(world, host, [mount], boot=2)
+    mount.fault = "hang"
+    seen = []
+    for second in range(1, 13):
+        if works and second == 4:
+            mount.fault = ""
+            world.nodes["h3"].beats._watches["ds"].task = None
+        await world.pass_time(1)
+        seen.append((await verdicts(world))["h3"])
+    if works:
+        assert set(seen) == {Verdict.LIVE}
+    else:
+        assert seen[:9] == [Verdict.LIVE] * 9
+        assert seen[-1] is Verdict.STORAGE_LOST
 
 
 async def test_a_host_that_lost_its_network_is_partitioned_and_isolated_once_it_says_so() -> None:
@@ -249,3 +275,30 @@ async def test_a_host_is_explained_by_the_primary_that_judges_it_also_to_a_secon
         await world.nodes["h3"].view.explain("h9")
     with pytest.raises(Refused):
         await world.nodes["h3"].handlers["cluster.explain"]({"host": "h1"})
+
+
+async def test_a_report_that_is_not_the_hosts_any_more_is_stale_after_three_intervals() -> None:
+    world = World(hosts=2)
+    world.drops_reports = True
+    await world.pass_time(5)
+    judge, h2 = world.nodes["h1"], world.nodes["h2"]
+    call, h2.report = judge.call, cast(HostReport, h2.report).model_copy(update={"reserved_cpus": 3})
+
+    async def fails(*_: Any, **__: Any) -> dict[str, Any]:
+        raise Unreachable("h2 cannot be reached")
+
+    judge.call = fails  # type: ignore[method-assign]
+    stale = []
+    for _ in range(6):
+        await world.pass_time(1)
+        found = await judge.verdict_of("h2")
+        assert found.verdict is Verdict.LIVE
+        stale.append(found.is_report_stale)
+    assert stale == [False, False, False, False, True, True]
+    h2.report = h2.report.model_copy(update={"reserved_cpus": 4})  # another change makes it no fresher
+    await world.pass_time(1)
+    assert (await judge.verdict_of("h2")).is_report_stale
+    judge.call = call  # type: ignore[method-assign]
+    await world.pass_time(1)
+    found = await judge.verdict_of("h2")
+    assert (found.is_report_stale, found.report) == (False, h2.report)

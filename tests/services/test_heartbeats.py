@@ -103,3 +103,31 @@ async def test_strangers_and_removed_hosts_are_not_listened_to() -> None:
     world.hosts = world.hosts[:2]
     await world.pass_time(1)
     assert h1.heard("h3") is None
+
+
+async def test_a_shortened_interval_is_no_pause_of_its_own() -> None:
+    world = World(hosts=2)
+    await world.pass_time(3)
+    h1, interval_s = world.nodes["h1"].heartbeats, 0.333
+    before = h1.listening_since
+    h1._interval_s = h1._gaps._interval_s = lambda: interval_s
+    await world.pass_time(1)
+    assert h1.listening_since == before
+    await world.pass_time(1)
+    assert h1.listening_since == world.clock.now  # now it is one
+
+
+async def test_silence_counts_from_the_last_heartbeat_or_from_when_it_listens() -> None:
+    world = World(hosts=2)
+    h1 = world.nodes["h1"].heartbeats
+    assert h1.silence_s() == 0
+    await world.pass_time(3)
+    assert h1.silence_s() == 0
+    world.dead = {"h2"}
+    await world.pass_time(7)
+    assert h1.silence_s() == 7
+    world.paused = {"h1"}
+    await world.pass_time(20)
+    world.paused = set()
+    await world.pass_time(2)
+    assert h1.silence_s() == 1

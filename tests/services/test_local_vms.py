@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.core.facts import definition
+from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.hypervisor import MachineEvent
 from zugvogel.services.local_vms import LOOKING, SETTLE_S, LocalVms
@@ -193,3 +194,30 @@ async def test_what_qemu_says_of_a_guest_is_passed_on(vms: LocalVms) -> None:
     assert guest.watcher is not None
     await guest.watcher
     assert heard == ["GUEST_CRASHLOADED"]
+
+
+# room -----------------------------------------------------------------------------------------------------
+
+
+async def test_vms_that_are_started_at_the_same_time_count_for_each_other(vms: LocalVms) -> None:
+    web, db = definition(name="web"), definition(name="db")
+
+    def reserve(made: VmDefinition) -> None:
+        if any(other.name != made.name for other in vms.starting()):
+            raise Refused("no room")
+
+    vms.expect([])
+    vms.reserve = reserve
+    vms.take_room(db)  # asked for beside a start: it takes nothing
+    assert vms.starting() == []
+    with vms.being_started("web"), vms.being_started("db"):
+        assert vms.starting() == []
+        vms.take_room(web)
+        vms.take_room(web)
+        with pytest.raises(Refused):
+            vms.take_room(db)
+        assert vms.starting() == [web]
+        vms.guests["web"] = cast(Any, Guest())
+        assert vms.starting() == []  # it counts as a guest now
+        del vms.guests["web"]
+    assert vms.starting() == []

@@ -4,7 +4,7 @@ import pytest
 
 from tests.services.liveness_world import ManualClock
 from zugvogel.errors import Unreachable
-from zugvogel.services.ticking import run_every
+from zugvogel.services.ticking import Gaps, run_every
 
 
 class Stop(BaseException):
@@ -46,3 +46,20 @@ async def test_the_end_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO), pytest.raises(Stop):
         await run_every(ManualClock(), lambda: 1.0, tick, "thing")
     assert [r.getMessage() for r in caplog.records] == ["thing: nobody answers", "thing: works again"]
+
+
+def test_a_loop_that_stood_still_is_late_and_a_shortened_interval_makes_it_so_from_then_on() -> None:
+    clock, interval_s = ManualClock(), 1.0
+    gaps = Gaps(clock, lambda: interval_s, 3)
+    clock.now += 3.0
+    assert (gaps.is_late(), gaps.tick()) == (False, False)
+    clock.now += 3.1
+    assert (gaps.is_late(), gaps.tick(), gaps.is_late()) == (True, True, False)
+    interval_s = 0.333
+    clock.now += 1.0
+    assert (gaps.is_late(), gaps.tick()) == (False, False)
+    clock.now += 1.0
+    assert (gaps.is_late(), gaps.tick()) == (True, True)
+    interval_s = 1.0
+    clock.now += 1.0
+    assert not gaps.tick()

@@ -10,7 +10,7 @@ from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
 from zugvogel.api.views import DatastoreView, Done
 from zugvogel.domain.base import NAME_PATTERN
 from zugvogel.domain.network import Network
-from zugvogel.domain.requests import AddDatastore, AddNetwork
+from zugvogel.domain.requests import AddDatastore, AddNetwork, ChangeDatastore
 from zugvogel.domain.task import Task
 
 router = APIRouter()
@@ -28,6 +28,12 @@ async def datastores(backend: TheBackend) -> list[DatastoreView]:
 async def add_datastore(request: AddDatastore, backend: TheBackend) -> Task:
     """Recognise the file system, prove that all hosts share it, take it into use."""
     return await backend.add_datastore(request)
+
+
+@router.patch("/datastores/{name}", dependencies=[ADMIN], tags=["datastores"])
+async def change_datastore(name: NamePath, request: ChangeDatastore, backend: TheBackend) -> DatastoreView:
+    """Choose what proves a failed host dead before its vms are started elsewhere."""
+    return DatastoreView.of(await backend.change_datastore(name, request))
 
 
 @router.delete("/datastores/{name}", dependencies=[ADMIN], tags=["datastores"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from zugvogel.core.death_proof import proof_of
 from zugvogel.domain.cluster import Access, Token
-from zugvogel.domain.ha import Capacity, HaStatus, Protection
+from zugvogel.domain.ha import Capacity, HaStatus, Proof, Protection
 from zugvogel.domain.host import BridgeFacts, DatastoreReport, HostStatus, Role, Verdict
 from zugvogel.domain.settings import allowed
 from zugvogel.domain.task import Event
@@ -85,7 +86,8 @@ class HostView(BaseModel):
 
 
 class DatastoreView(BaseModel):
-    """`free_bytes` and `total_bytes` as the best informed host sees them."""
+    """`free_bytes` and `total_bytes` as the best informed host sees them. `proof`: what must have happened before
+    a failed host's vms are started elsewhere, and why that; `is_proof_chosen`: by somebody, not by its kind."""
 
     name: str
     path: str
@@ -93,6 +95,9 @@ class DatastoreView(BaseModel):
     id: str
     is_shared: bool
     added_at: str
+    proof: Proof
+    proof_why: str
+    is_proof_chosen: bool
     is_usable: bool
     free_bytes: int
     total_bytes: int
@@ -101,6 +106,7 @@ class DatastoreView(BaseModel):
     @classmethod
     def of(cls, status: DatastoreStatus) -> DatastoreView:
         store, usable = status.datastore, [r for r in status.by_host.values() if r.is_usable]
+        proof = proof_of(store)
         return cls(
             name=store.name,
             path=store.path,
@@ -108,6 +114,9 @@ class DatastoreView(BaseModel):
             id=store.id,
             is_shared=store.is_shared,
             added_at=store.added_at,
+            proof=proof.proof,
+            proof_why=proof.why,
+            is_proof_chosen=proof.is_chosen,
             is_usable=bool(usable),
             free_bytes=min((r.free_bytes for r in usable), default=0),
             total_bytes=max((r.total_bytes for r in usable), default=0),

@@ -91,6 +91,7 @@ class HaServices:
             interval_s=self._interval_s,
             detection_time_ms=self._detection_ms,
             is_isolated=self.isolation.is_isolated,
+            silence_s=w.heartbeats.silence_s,
         )
         self.fencing = Fencing(w.name, w.fences)
         self._guard(w)
@@ -100,6 +101,7 @@ class HaServices:
     def _guard(self, w: HaWorld) -> None:
         self.guarding = Guarding(w.vms, w.beats, w.heartbeats, w.guard)
         w.vms.on_admitted = self.guarding.tell
+        w.vms.may_run = self.guarding.may_run
         self.thawing = Thawing(w.vms, w.beats, self.guarding)
         self.holding = Holding(w.vms, w.beats, self.guarding, self.thawing)
 
@@ -111,6 +113,8 @@ class HaServices:
             stores=w.stores,
             statuses=w.view.judged,
             is_silent=w.beats.is_silent,
+            is_silent_since=w.beats.silent_since_reading,
+            is_guarded=w.beats.is_guarded,
             role=self.role,
             call=w.call,
             events=w.events,
@@ -121,10 +125,18 @@ class HaServices:
             w.resumer,
             w.stores,
             is_enabled=lambda: bool(w.inventory.setting(ENABLED)),
+            usable=w.beats.usable,
             tell_now=w.heartbeats.tick,
             failpoint=w.failpoint,
         )
-        self.responses = IsolationResponses(w.vms, w.quick, w.tasks, w.stores, self.isolation.is_isolated)
+        self.responses = IsolationResponses(
+            w.vms,
+            w.quick,
+            w.tasks,
+            w.stores,
+            is_isolated=self.isolation.is_isolated,
+            is_enabled=lambda: bool(w.inventory.setting(ENABLED)),
+        )
 
     def _interval_s(self) -> float:
         return self._w.inventory.number("das.failuredetectioninterval") / 1000
@@ -179,6 +191,7 @@ class HaServices:
             await run_every(self._w.clock, lambda: ORDERS_S, self._obey, "orders of the active primary")
         finally:
             await self.starting.stop()
+            await self.responses.stop()
 
     async def _obey(self) -> None:
         await self.starting.tick()

@@ -13,6 +13,7 @@ from typing import Any
 
 from zugvogel.bootstrap.ha import HaServices, HaWorld, has_fence
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
+from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Role, Verdict
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, Unreachable
@@ -99,7 +100,7 @@ class HostServices:
         self.name, self.boot_id, self.clock = ports.name, ports.boot_id, ports.clock
         self.hypervisor, self.network, self.peers = ports.hypervisor, ports.network, ports.peers
         self.is_adopted = False
-        self._mounted: dict[str, MountedDatastore] = {}
+        self._mounted: dict[str, tuple[Datastore, MountedDatastore]] = {}
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
@@ -114,12 +115,16 @@ class HostServices:
             self.ports.on_hosts(hosts)
 
     def mounted(self, name: str) -> MountedDatastore:
-        """The datastore `name` on this host; the same object while its record is the same."""
+        """The datastore `name` on this host; the same object while it is the same place, so that beats and
+        deadlines go on when people choose something else for it."""
         datastore = self.inventory.datastore(name)
-        known = self._mounted.get(name)
-        if known is None or known.datastore != datastore:
-            known = self._mounted[name] = self.ports.datastores.open(datastore)
-        return known
+        before, mounted = self._mounted.get(name, (None, None))
+        if before is datastore and mounted is not None:
+            return mounted
+        if mounted is None or mounted.datastore.place != datastore.place:
+            mounted = self.ports.datastores.open(datastore)
+        self._mounted[name] = datastore, mounted
+        return mounted
 
     def all_mounted(self) -> list[MountedDatastore]:
         return [self.mounted(d.name) for d in self.inventory.datastores()]
@@ -148,7 +153,9 @@ class HostServices:
             is_isolated=lambda: self.ha.isolation.is_isolated(),
             may_write=lambda: self.ha.guarding.may_write(),
             on_good=lambda: self.ha.guarding.tell(),
+            before_promise=lambda: self.ha.guarding.tell(),
             judge_round=lambda datastore: self.ha.role.round_of(datastore),
+            is_guarded=lambda: self.ha.guarding.may_promise(),
             reads_always=self._is_primary,
         )
         self.reporting = Reporting(
@@ -276,16 +283,21 @@ class HostServices:
             )
         )
 
-    def _reserved(self) -> tuple[int, int]:
-        (memory, cpus), (more_memory, more_cpus) = self.incoming.reserved(), self.resume_orders.reserved()
-        return memory + more_memory, cpus + more_cpus
+    def _reserved(self, but: str = "") -> tuple[int, int]:
+        """(bytes, cpus) of vms that are on their way here, or are being started, all `but` this one."""
+        memory, cpus = self.incoming.reserved(but)
+        more_memory, more_cpus = self.resume_orders.reserved(but)
+        begun = [d for d in self.vms.starting() if d.name != but]
+        memory += more_memory + sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in begun)
+        return memory, cpus + more_cpus + sum(d.cpus for d in begun)
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report = self.reporting.current()
         if report is None:
             raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
         need = definition.memory_bytes + MEMORY_OVERHEAD_BYTES
-        free = free_memory_bytes(report)
+        held_for_it = self._reserved()[0] - self._reserved(but=definition.name)[0]
+        free = free_memory_bytes(report) + held_for_it
         if need > free:
             raise Refused(
                 f"{definition.name} needs {need / GIB:.2f} GiB of memory, {self.name} has "
@@ -319,8 +331,9 @@ class HostServices:
             datastores=self.ports.datastores,
             mounted=self.mounted,
             statuses=self.view.statuses,
+            shows_no_life=self.beats.shows_no_life,
         )
-        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.ha):
+        for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.ha, self.adoption):
             self.world.handlers.update(part.handlers())
 
     def take_operations(self, membership: Membership, consoles: Consoles) -> None:
@@ -351,6 +364,7 @@ class HostServices:
             return
         for machine in await self.hypervisor.adopt():
             if machine.tags.get("role") == "incoming":
+                self.vms.expected_no_more(machine.vm)  # no await before it is a session
                 await self.incoming.take_over(machine)
             else:
                 await self._take_over(machine)
@@ -366,7 +380,7 @@ class HostServices:
             await self.suspend_recovery.look_at(guest)
             await self.recovery.look_at(guest)
         else:
-            await self.adoption.tidy_one(self.inventory.vm(machine.vm))
+            await self.adoption.tidy_late(self.inventory.vm(machine.vm))
 
     async def _take_into_care(self, machine: Machine) -> Guest | None:
         if machine.tags.get("role") != RESUMING:
@@ -385,8 +399,16 @@ class HostServices:
             self.tasks.run(),
             self.events.run(),
             *self.ha.loops(),
-            self._look_after_vms(),
+            self._looking_after_vms(),
         ]
+
+    async def _looking_after_vms(self) -> None:
+        try:
+            await self._look_after_vms()
+        finally:
+            await self.incoming.looks.stop()
+            await self.resume_orders.looks.stop()
+            await self.adoption.looks.stop()
 
     async def _look_after_vms(self) -> None:
         """Adopt first; then the rounds that look after incoming vms and leases. A vm whose datastore does not
@@ -395,7 +417,6 @@ class HostServices:
         async def each_second() -> None:
             await self.incoming.tick()
             await self.resume_orders.tick()
-            await self.disk_stops.tick()
 
         async def settle() -> None:
             await self.adopt_late()
@@ -412,4 +433,5 @@ class HostServices:
                 group.create_task(loop)
             group.create_task(run_every(self.clock, lambda: ROLES_S, self.operations.roles.tick, "roles"))
             group.create_task(run_every(self.clock, lambda: 1.0, each_second, "incoming vms"))
+            group.create_task(run_every(self.clock, lambda: 1.0, self.disk_stops.tick, "vms that stand still"))
             group.create_task(run_every(self.clock, lambda: SETTLE_S, settle, "leases"))

@@ -8,6 +8,7 @@ import typer
 
 from zugvogel.cli import output, session
 from zugvogel.cli.capacity_view import capacity_bar
+from zugvogel.cli.columns import Kind
 from zugvogel.cli.options import Json, Yes, complete_hosts, complete_subject, confirm, names_of
 
 app = typer.Typer(no_args_is_help=True, help="High availability: vms of failed hosts are restarted elsewhere.")
@@ -24,8 +25,8 @@ def enable(as_json: Json = False) -> None:
     missing = [p for p in status["protections"] if not p["is_present"]]
     if missing:
         output.say("not there:")
-        for told in _by_cause(missing):
-            output.say(f"  {told}")
+        for (name, _, why), subjects in _by_cause(missing).items():
+            output.say(f"  {name} of {', '.join(subjects)}: {why}")
     output.say("see: zv ha status, and what a failure would do: zv ha plan --fail HOST")
 
 
@@ -55,8 +56,16 @@ def status(as_json: Json = False) -> None:
             found["admission"]["why"], style=None if found["admission"]["is_met"] else "yellow", markup=False
         )
     output.say("")
-    rows = [(p["name"], p["subject"], p["is_present"], p["why"]) for p in found["protections"]]
-    output.table(("PROTECTION", "OF", "THERE", "WHY"), rows, empty="no host tells of its protections")
+    rows = [
+        (name, subjects, is_present, why)
+        for (name, is_present, why), subjects in _by_cause(found["protections"]).items()
+    ]
+    output.table(
+        ("PROTECTION", "OF", "THERE", "WHY"),
+        rows,
+        empty="no host tells of its protections",
+        kinds=(Kind.FIGURE, Kind.SENTENCE, Kind.FIGURE, Kind.SENTENCE),
+    )
     if found["restarting"]:
         output.say("\nto be restarted:")
         for sentence in found["restarting"]:
@@ -74,12 +83,13 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _by_cause(missing: list[dict[str, Any]]) -> list[str]:
-    """Protections that are missing, those with the same cause in one line."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for protection in missing:
-        found.setdefault((protection["name"], protection["why"]), []).append(protection["subject"])
-    return [f"{name} of {', '.join(subjects)}: {why}" for (name, why), subjects in found.items()]
+def _by_cause(protections: list[dict[str, Any]]) -> dict[tuple[str, bool, str], list[str]]:
+    """(protection, is it there, why) -> hosts or datastores of which that is so; the same protections together."""
+    found: dict[tuple[str, bool, str], list[str]] = {}
+    order = list(dict.fromkeys(p["name"] for p in protections))
+    for p in sorted(protections, key=lambda p: order.index(p["name"])):
+        found.setdefault((p["name"], p["is_present"], p["why"]), []).append(p["subject"])
+    return found
 
 
 @app.command(epilog="Examples: zv ha plan --fail host3 · zv ha plan --fail host3,host4 --json")

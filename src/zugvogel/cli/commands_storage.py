@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from zugvogel.cli import output, session, watch
 from zugvogel.cli.options import Json, Yes, complete_datastore, complete_host, complete_network, confirm
+from zugvogel.errors import NotFound
 
 datastore_app = typer.Typer(no_args_is_help=True, help="Shared directories that hold the vms.")
 network_app = typer.Typer(no_args_is_help=True, help="Virtual networks.")
+
+DatastoreName = Annotated[str, typer.Argument(autocompletion=complete_datastore)]
+
+
+class Proof(StrEnum):
+    LOCK = "lock"
+    GUARD = "guard"
+    FENCE = "fence"
+    CONFIRM = "confirm"
+    DEFAULT = "default"
 
 
 @datastore_app.command("add", epilog="Example: zv datastore add fast /srv/fast")
@@ -41,13 +53,14 @@ def list_datastores(as_json: Json = False) -> None:
         output.print_json(found)
         return
     output.table(
-        ("NAME", "PATH", "TYPE", "SHARED", "FREE", "SIZE", "USABLE ON", "NOT ON"),
+        ("NAME", "PATH", "TYPE", "SHARED", "PROOF", "FREE", "SIZE", "USABLE ON", "NOT ON"),
         [
             (
                 d["name"],
                 d["path"],
                 d["kind"],
                 d["is_shared"],
+                d["proof"],
                 output.size(d["free_bytes"]),
                 output.size(d["total_bytes"]),
                 [h for h, r in d["hosts"].items() if r["is_usable"]],
@@ -59,10 +72,54 @@ def list_datastores(as_json: Json = False) -> None:
     )
 
 
-@datastore_app.command("remove", epilog="Example: zv datastore remove fast")
-def remove_datastore(
-    name: Annotated[str, typer.Argument(autocompletion=complete_datastore)], yes: Yes = False
+@datastore_app.command("show", epilog="Example: zv datastore show fast")
+def show_datastore(name: DatastoreName, as_json: Json = False) -> None:
+    """One datastore: who can use it, and what proves a failed host dead there."""
+    found = next((d for d in session.api().get("/datastores") if d["name"] == name), None)
+    if found is None:
+        raise NotFound(f"there is no datastore {name}", "see: zv datastore list")
+    _show(found, as_json=as_json)
+
+
+@datastore_app.command("set", epilog="Example: zv datastore set fast --proof fence")
+def set_datastore(
+    name: DatastoreName,
+    proof: Annotated[
+        Proof,
+        typer.Option(
+            help="lock: QEMU's image lock, which goes with a dead host; guard: the failed host's guard has frozen "
+            "its vms; fence: its power was cut by its fence device; confirm: somebody said so (zv host "
+            "confirm-dead), or a fence; default: what its file system needs."
+        ),
+    ],
+    as_json: Json = False,
 ) -> None:
+    """Choose what must have happened before the vms of a failed host are started elsewhere."""
+    _show(session.api().patch(f"/datastores/{name}", {"proof": proof.value}), as_json=as_json)
+
+
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(found)
+        return
+    of = {True: [h for h, r in found["hosts"].items() if r["is_usable"]],
+          False: [f"{h}: {r['why']}" for h, r in found["hosts"].items() if not r["is_usable"]]}  # fmt: skip
+    output.facts(
+        [
+            ("name", found["name"]),
+            ("path", found["path"]),
+            ("type", found["kind"]),
+            ("shared", found["is_shared"]),
+            ("proof of a dead host", f"{found['proof']}: {found['proof_why']}"),
+            ("free", f"{output.size(found['free_bytes'])} of {output.size(found['total_bytes'])}"),
+            ("usable on", of[True]),
+            ("not on", of[False]),
+        ]
+    )
+
+
+@datastore_app.command("remove", epilog="Example: zv datastore remove fast")
+def remove_datastore(name: DatastoreName, yes: Yes = False) -> None:
     """Forget a datastore without registered vms; its files stay."""
     confirm(f"Forget datastore {name}? Its files stay.", yes=yes)
     session.api().delete(f"/datastores/{name}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.ha import Proof
+from zugvogel.domain.vm import VmDefinition
 
 _LOCKS_GO = "its image locks go with a dead host, and a start that meets a held one waits"
 _CLUSTER = f"it takes a dead host out of its lock domain: {_LOCKS_GO}"
@@ -46,6 +47,20 @@ _CHOSEN = {
 }
 
 
+def unsafe(proof: Proof, datastore: Datastore) -> str:
+    """Why `proof` must not be chosen for the datastore; empty: it may be. A lock that is not known to be seen by
+    every host proves nothing, nor does one that a dead host keeps."""
+    own = proof_of_kind(datastore.kind, is_shared=datastore.is_shared)
+    if proof is not Proof.LOCK or own.proof is Proof.LOCK:
+        return ""
+    if own.proof is Proof.CONFIRM:
+        return f"an image lock on {datastore.name} ({datastore.kind}) tells nothing of a failed host: {own.why}"
+    return (
+        f"nothing is known of the image locks of {datastore.name} ({datastore.kind}): a host may not see those of "
+        "others, and a vm could run twice"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DeathProof:
     """`why` says in a sentence what the storage does; `is_chosen`: set for this datastore, not its kind's."""
@@ -58,6 +73,17 @@ class DeathProof:
     def needs_word(self) -> bool:
         """The verdict alone does not do: a fence device or a person must say so."""
         return self.proof in {Proof.FENCE, Proof.CONFIRM}
+
+    def needs_word_of(self, is_guarded: bool, has_lock: bool = True) -> bool:
+        """As `needs_word`, for one vm of one host. `is_guarded`: its last beat promised a guard; `has_lock`: the
+        vm has a disk that QEMU locks; without one a lock tells nothing, and only the guard is left."""
+        goes_by_guard = self.proof is Proof.GUARD or (self.proof is Proof.LOCK and not has_lock)
+        return self.needs_word or (goes_by_guard and not is_guarded)
+
+
+def has_lock(definition: VmDefinition) -> bool:
+    """QEMU keeps others from the disks it writes to, and from no others."""
+    return any(not disk.is_readonly for disk in definition.disks)
 
 
 def proof_of(datastore: Datastore) -> DeathProof:

@@ -80,12 +80,15 @@ def _lines(evidence: HostEvidence) -> list[str]:
     else:
         hearers = "heard by: no host says that it hears it"
     isolated = [b.datastore for b in evidence.beats if b.is_isolated]
+    guarded = [b.datastore for b in evidence.beats if b.is_guarded]
+    guard = f"yes, on {', '.join(guarded)}" if guarded else "no"
     flag = f"yes, on {', '.join(isolated)}" if isolated else "no"
     return [
         heard,
         *(beats or ["beat: there is no datastore to beat on"]),
         hearers,
         f"says that it is isolated: {flag}",
+        f"says that a guard freezes its vms should its beats end: {guard}",
         f"detection time: {t:g} s (the greatest of the judge's and those in its beats); frozen at "
         f"{FROZEN_AFTER * t:g} s without a beat",
     ]

@@ -6,9 +6,12 @@ What follows from the vm's lease:
 =====================  =====================================================================================
 lease                  decision
 =====================  =====================================================================================
-running                every host that may run it is failed and proven dead: `ReleaseLease`; its holder is
-                       isolated: `AcceptIsolated`; else its holder settles it
-resuming               its holder is failed: `GiveResumeOrder` (needs no proof: it ran nothing before)
+running                every host that may run it is failed and proven dead: `ReleaseLease`; of the two of a
+                       live migration only the heir lives: `AskHeir`, only the holder: `AskToGiveUp`; its holder
+                       is isolated: `AcceptIsolated`; it lives and does not run it: `AskToSettle`; it has lost
+                       the storage for das.apdtimeout: `AskToGiveUp`
+resuming               its holder is failed: `GiveResumeOrder` (needs no proof: it ran nothing before); it lives
+                       and does not load it: `AskToSettle`
 suspended, to resume   nobody took it for RESUME_AFTER_S: `GiveResumeOrder`
 released as failed     `GiveStartOrder`
 suspended, released    a user did that: left alone
@@ -25,10 +28,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from zugvogel.core import placement
+from zugvogel.core.death_proof import has_lock
 from zugvogel.core.failover_facts import (
     LOOK_AGAIN_S,
     AcceptIsolated,
+    AskHeir,
     AskToGiveUp,
+    AskToSettle,
     Decision,
     Fenced,
     FenceHost,
@@ -52,6 +58,8 @@ ATTEMPT_AT_S = (0.0, 120.0, 360.0, 840.0, 1800.0)
 RESUME_AFTER_S = 15.0
 """The host that saved a vm resumes it itself when its target does not begin within 10 s."""
 LOCK_AGAIN_S, LOCK_AGAIN_MOST_S = 10.0, 60.0
+SETTLE_AFTER_S = 10.0
+"""A start has reported its vm by then; a longer one is at work, and its host says so when it is asked."""
 ORDER = {RestartPriority.HIGH: 0, RestartPriority.MEDIUM: 1, RestartPriority.LOW: 2, RestartPriority.DISABLED: 3}
 SPEAKS = {Verdict.LIVE, Verdict.MAINTENANCE, Verdict.STORAGE_LOST}
 """Verdicts under which a host's report of its vms is fresh."""
@@ -69,11 +77,15 @@ def urgency(definition: VmDefinition) -> tuple[int, int, str]:
 
 
 def attempts_made(restart: RestartRecord | None, lease: Lease) -> int:
-    """Attempts since the vm failed. Each takes two epochs, its run and that run's end; one that was verified, or a
-    lease that has gone on otherwise, is another story."""
-    if restart is None or lease.epoch == restart.failed_epoch:
-        return restart.attempts if restart is not None else 0
-    is_its_end = lease.epoch in {restart.failed_epoch + 1, restart.failed_epoch + 2}
+    """Attempts since the vm failed. Each takes two epochs, its run and that run's end (or three: memory that was
+    loaded and could not be run); one that was verified, or a lease that has gone on otherwise, is another story.
+    One that was ordered and whose epoch nobody claimed spawned nothing."""
+    if restart is None:
+        return 0
+    if lease.epoch == restart.failed_epoch:
+        return max(0, restart.attempts - restart.is_ordered)
+    since = lease.epoch - restart.failed_epoch
+    is_its_end = since in {1, 2} or (since == 3 and lease.state is LeaseState.SUSPENDED)
     return restart.attempts if is_its_end and not restart.is_verified else 0
 
 
@@ -140,15 +152,26 @@ class _Round:
         alive = sorted(str(side) for side in sides if side not in self._dead)
         if not alive:
             return self._prove_and_release(s, lease, holder, frozenset(str(side) for side in sides))
+        if len(alive) < len(sides):
+            return self._half_dead(s, lease, holder)
+        if self._is_to_settle(s, holder):
+            return AskToSettle(s.name, holder, lease.epoch, s.lease_age_s)
         if len(sides) > 1:
-            other = f" though {', '.join(sorted(self._dead & sides))} is dead" if self._dead & sides else ""
-            return _wait(
-                s, Wait.HOLDER, f"{alive[0]}, a side of its live migration, may run it{other}: it settles it"
+            return _wait(s, Wait.HOLDER, f"{alive[0]}, a side of its live migration, may run it: it settles it")
+        if self._verdict(holder) is Verdict.STORAGE_LOST and not s.is_asked:
+            return self._give_up(s, holder, lease.epoch, self._still_s(holder)) or _wait(
+                s, Wait.HOLDER, self._why_held(holder)
             )
         if self._verdict(holder) is Verdict.ISOLATED:
             return self._isolated(s, lease, holder)
         is_failed = self._verdict(holder) is Verdict.FAILED
         return _wait(s, Wait.HOLDER, self._why_held(holder), 0.0 if is_failed else None)
+
+    def _is_to_settle(self, s: Situation, holder: str) -> bool:
+        status = self._by_name.get(holder)
+        if status is None or status.verdict not in SEEN_ALIVE or status.is_report_stale:
+            return False  # calls do not reach a host whose report does not come through
+        return s.lease_age_s >= SETTLE_AFTER_S and not s.is_asked
 
     def _why_held(self, holder: str) -> str:
         status = self._by_name.get(holder)
@@ -158,7 +181,33 @@ class _Round:
             return f"{holder} is failed, but its beat on {self._s.datastore.name} was not seen to stand still yet"
         return f"{holder} holds it and is {status.verdict}: {status.why}"
 
+    def _half_dead(self, s: Situation, lease: Lease, holder: str) -> Decision:
+        """One side of a live migration is dead, and the other lives: asked, that one can say that it runs nothing
+        and never will."""
+        heir = str(lease.heir)
+        dead, other = (holder, heir) if holder in self._dead else (heir, holder)
+        told = f"{other}, a side of its live migration, may run it though {dead} is dead"
+        if self._verdict(other) not in SPEAKS:
+            verdict = self._verdict(other)
+            is_failed = verdict is Verdict.FAILED  # and proven in a moment
+            cannot = f"{told}, and cannot be asked: it is {verdict or 'no host of the cluster'}"
+            return _wait(s, Wait.HOLDER, cannot, 0.0 if is_failed else None)
+        if s.is_asked:
+            return _wait(s, Wait.HOLDER, f"{told}: it settles it")
+        proof = self._prove(s, frozenset({dead}))
+        if isinstance(proof, WaitFor):
+            return proof
+        if dead == holder:
+            return AskHeir(s.name, lease, holder, heir, proof)
+        return AskToGiveUp(s.name, holder, lease.epoch, proof, dead_heir=heir)
+
     def _prove_and_release(self, s: Situation, lease: Lease, holder: str, sides: frozenset[str]) -> Decision:
+        proof = self._prove(s, sides)
+        return proof if isinstance(proof, WaitFor) else ReleaseLease(s.name, lease, holder, sides, proof)
+
+    def _prove(self, s: Situation, sides: frozenset[str]) -> WaitFor | str:
+        """The evidence that all `sides`, which are failed, write no more; or what is waited for. The place of the
+        vm is kept: it is started next."""
         fences = {side: self._s.fences.get(side, Fenced()) for side in sorted(sides)}
         for side, fenced in fences.items():
             if fenced.fencing is Fencing.UNTRIED:
@@ -168,19 +217,26 @@ class _Round:
                 self._keep_place(s)
                 return _wait(s, Wait.FENCE, f"the power of {side} is being cut")
         unsure = [side for side, fenced in fences.items() if fenced.fencing is not Fencing.DONE]
-        if unsure and self._s.proof.needs_word:
-            return _wait(s, Wait.PROOF, self._unproven(unsure[0], fences[unsure[0]]))
+        unproven = [side for side in unsure if self._needs_word(s, side)]
+        if unproven:
+            return _wait(s, Wait.PROOF, self._unproven(s, unproven[0], fences[unproven[0]]))
         self._keep_place(s)
         told = "; ".join(f"{side} is failed: {self._by_name[side].why}" for side in fences)
         cut = "".join(f"; its fence device: {f.told}" for f in fences.values() if f.fencing is Fencing.DONE)
-        return ReleaseLease(s.name, lease, holder, sides, f"{told}{cut}")
+        return f"{told}{cut}"
 
-    def _unproven(self, host: str, fenced: Fenced) -> str:
-        store, proof = self._s.datastore, self._s.proof
+    def _needs_word(self, s: Situation, host: str) -> bool:
+        return self._s.proof.needs_word_of(host in self._s.guarded, has_lock(s.record.definition))
+
+    def _unproven(self, s: Situation, host: str, fenced: Fenced) -> str:
+        store, why = self._s.datastore, self._s.proof.why
+        if not self._s.proof.needs_word:
+            no_lock = "" if has_lock(s.record.definition) else ", and the vm has no disk whose lock could tell"
+            why = f"its last beat there did not say that a guard would freeze its vms{no_lock}"
         failed = f"; its fence device: {fenced.told}" if fenced.fencing is Fencing.FAILED else ""
         return (
             f"{host} is failed, but nothing proves that it writes no more to {store.name} ({store.kind}): "
-            f"{proof.why}{failed}; cut its power and say so: zv host confirm-dead {host}"
+            f"{why}{failed}; cut its power and say so: zv host confirm-dead {host}"
         )
 
     def _isolated(self, s: Situation, lease: Lease, holder: str) -> Decision:
@@ -200,9 +256,13 @@ class _Round:
 
     def _resuming(self, s: Situation, lease: Lease) -> Decision:
         holder = lease.holder.host if lease.holder is not None else ""
-        if self._verdict(holder) is not Verdict.FAILED:
+        if self._is_to_settle(s, holder):
+            return AskToSettle(s.name, holder, lease.epoch, s.lease_age_s)
+        verdict = self._verdict(holder)
+        if verdict is not None and verdict is not Verdict.FAILED:
             return _wait(s, Wait.HOLDER, f"{holder} loads its memory")
-        return self._order(s, lease, f"{holder}, which loaded its memory, is failed", is_resume=True)
+        gone = verdict or "no host of the cluster any more"
+        return self._order(s, lease, f"{holder}, which loaded its memory, is {gone}", is_resume=True)
 
     def _suspended(self, s: Situation, lease: Lease) -> Decision:
         if not lease.is_to_resume:
@@ -264,19 +324,28 @@ class _Round:
     def _stranded(self, s: Stranded) -> Decision | None:
         """A vm that stands still on a host without storage is kept for a while, then worth more elsewhere. Not
         where writes of it may be left on the way to its disks."""
-        limit_s, name = self._s.settings.apd_timeout_s, s.record.definition.name
-        if not limit_s or s.silent_s < limit_s or s.worker:
+        if s.worker:
+            return None
+        return self._give_up(Situation(s.record, None), s.host, s.epoch, s.silent_s)
+
+    def _give_up(self, s: Situation, holder: str, epoch: int, silent_s: float) -> Decision | None:
+        limit_s, definition = self._s.settings.apd_timeout_s, s.record.definition
+        if not limit_s or silent_s < limit_s:
             return None
         if self._s.proof.proof not in {Proof.LOCK, Proof.GUARD}:
             return None
-        if any(disk.cache == "writeback" and not disk.is_readonly for disk in s.record.definition.disks):
+        if any(disk.cache == "writeback" and not disk.is_readonly for disk in definition.disks):
             return None
-        others = [status for status in self._s.statuses if status.host.name != s.host]
-        host, _, _ = self._place(Situation(s.record, None), "", others)
+        others = [status for status in self._s.statuses if status.host.name != holder]
+        host, _, _ = self._place(s, "", others)
         if host is None:
             return None
-        why = f"{s.host} does not reach {self._s.datastore.name} for {s.silent_s:.0f} s (das.apdtimeout)"
-        return AskToGiveUp(name, s.host, s.epoch, why)
+        why = f"{holder} does not reach {self._s.datastore.name} for {silent_s:.0f} s (das.apdtimeout)"
+        return AskToGiveUp(definition.name, holder, epoch, why)
+
+    def _still_s(self, host: str) -> float:
+        """Since its last beat on this datastore was seen."""
+        return self._by_name[host].beat_ages_s.get(self._s.datastore.name, 0.0)
 
     # room ------------------------------------------------------------------------------------------
 

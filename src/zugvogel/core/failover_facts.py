@@ -45,9 +45,10 @@ class Wait(StrEnum):
     ATTEMPTS = "a person"
     ANSWER = "the ordered host"
     RESPONSE = "an isolation response"
+    FOLDER = "its folder"
 
 
-TOLD = {Wait.PROOF, Wait.ROOM, Wait.LOCK, Wait.ATTEMPTS}
+TOLD = {Wait.PROOF, Wait.ROOM, Wait.LOCK, Wait.ATTEMPTS, Wait.FOLDER}
 LOOK_AGAIN_S = {Wait.HOLDER: 3.0, Wait.STOPPED: 15.0, Wait.PROOF: 3.0, Wait.ATTEMPTS: 15.0, Wait.RESPONSE: 3.0}
 """How long the lease need not be read again, unless a verdict changes; others: no time at all."""
 
@@ -60,7 +61,8 @@ class Situation:
     """A protected vm that no host is seen to run. Times are the judge's own. `since_order_s`: since it ordered the
     last attempt; None: it never did. `lock_tries`: orders in a row that met a held lock. `own_failures`: restarts
     within the window after failures of its own. `refusals`: host -> why it refused lately. `worker`: the host, or
-    the work, that is under way for it. `accepted_epoch`: an isolation order for it stands."""
+    the work, that is under way for it. `accepted_epoch`: an isolation order for it stands.
+    `is_asked`: its holder was asked lately to settle it."""
 
     record: VmRecord
     lease: Lease | None
@@ -72,6 +74,7 @@ class Situation:
     refusals: Mapping[str, str] = field(default_factory=dict)
     worker: str = ""
     accepted_epoch: int | None = None
+    is_asked: bool = False
 
     @property
     def name(self) -> str:
@@ -113,13 +116,15 @@ class FailoverSettings:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """`silent`: hosts whose beat on this datastore was seen to stand still for the detection time. `ordered`:
-    orders under way, of all datastores. `groups`: vm -> anti-affinity group."""
+    orders under way, of all datastores. `groups`: vm -> anti-affinity group. `guarded`: hosts whose last beat here
+    promised a guard."""
 
     datastore: Datastore
     proof: DeathProof
     statuses: Sequence[HostStatus]
     silent: Set[str]
     vms: Sequence[Situation]
+    guarded: Set[str] = frozenset()
     settings: FailoverSettings = FailoverSettings()
     networks: Mapping[str, Network] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -177,10 +182,35 @@ class AcceptIsolated:
 
 @dataclass(frozen=True, slots=True)
 class AskToGiveUp:
+    """End what is left of the vm on `host`, which lives and holds it. `dead_heir`: its live migration was to run
+    it there, and that host is proven dead; empty: `host` has lost the vm's datastore."""
+
     vm: str
     host: str
     epoch: int
     why: str
+    dead_heir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskHeir:
+    """`host` held the vm and is proven dead. Its heir `heir` lives: unless the word came it never runs it."""
+
+    vm: str
+    lease: Lease
+    host: str
+    heir: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskToSettle:
+    """`host` lives, holds the vm for `held_s` at least, and does not report it."""
+
+    vm: str
+    host: str
+    epoch: int
+    held_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +229,14 @@ class WaitFor:
     look_again_s: float = 0.0
 
 
-Decision = ReleaseLease | GiveStartOrder | GiveResumeOrder | AcceptIsolated | AskToGiveUp | FenceHost | WaitFor
+Decision = (
+    ReleaseLease
+    | GiveStartOrder
+    | GiveResumeOrder
+    | AcceptIsolated
+    | AskToGiveUp
+    | AskHeir
+    | AskToSettle
+    | FenceHost
+    | WaitFor
+)

@@ -12,9 +12,11 @@ stopped judging well before T, after which another may take over.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
+from zugvogel.core.isolation import ISOLATED_AFTER
 from zugvogel.core.verdicts import FROZEN_AFTER
 from zugvogel.domain.base import HostName
 from zugvogel.domain.lease import Holder, Lease, LeaseState
@@ -37,13 +39,16 @@ class RoleDecision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """This host, as one that may have the role on one datastore. `beat_age_s`: of its own last good beat there."""
+    """This host, as one that may have the role on one datastore. `beat_age_s`: of its own last good beat there.
+    `silence_s`: since it heard any other host. `hear_each_other`: others do, and one of them could judge."""
 
     is_primary: bool
     is_in_maintenance: bool
     is_isolated: bool
     beat_age_s: float | None
     detection_time_s: float
+    silence_s: float = 0.0
+    hear_each_other: bool = False
 
     @property
     def why_unfit(self) -> str:
@@ -54,6 +59,10 @@ class Candidate:
             return "it is in maintenance"
         if self.is_isolated:
             return "it is isolated"
+        if self.hear_each_other and self.silence_s >= ISOLATED_AFTER * self.detection_time_s:
+            # An address outside the cluster answers it, so it is not isolated; but all others look partitioned to
+            # it, and it would place vms nowhere but here.
+            return "it hears nobody, while others hear each other"
         return ""
 
     @property
@@ -129,6 +138,16 @@ def why_free(lease: Lease | None, me: HostName, holder: Incumbent | None) -> str
     if holder.still_s >= holder.detection_time_s:
         return f"{host}, which had it, has finished no round for {holder.still_s:.0f} s"
     return ""
+
+
+def hear_each_other(hears: Mapping[HostName, Sequence[HostName]], could_judge: Set[HostName]) -> bool:
+    """`hears`: host -> whom it hears, of other hosts that beat now and are not isolated."""
+    return any(
+        host in hears.get(other, ())
+        for host in could_judge & hears.keys()
+        for other in hears[host]
+        if other != host
+    )
 
 
 def counts(candidate: Candidate, reading_age_s: float | None) -> bool:

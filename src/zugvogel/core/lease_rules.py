@@ -4,8 +4,7 @@ Every function returns `epoch = judged + 1` (1 where there was no lease), so the
 decides between all who judged the same lease. Nothing here grants anything: only a claim that was linked does.
 
 A lease with an heir has two hosts that may run the vm; only the rules named for it (`drop_heir`,
-`go_on`, `take_over_by_heir`, `release` with `is_heir_excluded`, `release_by_heir`, `release_confirmed_dead`) go on
-from there.
+`go_on`, `take_over_by_heir`, `release` with `is_heir_excluded`, `release_confirmed_dead`) go on from there.
 """
 
 from __future__ import annotations
@@ -19,7 +18,13 @@ from zugvogel.errors import Refused
 
 def holds(lease: Lease | None, me: Holder) -> bool:
     """The lease says that this boot of this host runs the vm."""
-    return lease is not None and lease.state is LeaseState.RUNNING and lease.holder == me
+    holder = lease.holder if lease is not None and lease.state is LeaseState.RUNNING else None
+    return holder is not None and (holder.host, holder.boot_id) == (me.host, me.boot_id)
+
+
+def is_older(lease: Lease, epoch: int) -> bool:
+    """It was read from a listing that does not show `epoch` yet, which was linked: it says nothing of now."""
+    return lease.epoch < epoch
 
 
 def start(
@@ -117,19 +122,12 @@ def take_over_by_heir(
     return claim.model_copy(update={"migration_id": migration_id})
 
 
-def release_by_heir(
-    lease: Lease | None, vm: str, me: Holder, migration_id: str, *, why: str, at: str = ""
-) -> Lease:
-    """The heir, whose QEMU is gone, gives the vm free; only once the holder is proven dead."""
-    return _next(_inherited(lease, vm, me, migration_id), LeaseState.RELEASED, None, why, at)
-
-
 def release_confirmed_dead(
     lease: Lease | None, vm: str, host: HostName, dead: Set[HostName], *, why: str, at: str = ""
 ) -> Lease | None:
-    """Another host gives the vm free because somebody vouches that `host` runs nothing any more. `dead`: `host`
-    and those judged failed. None: `host` has no part in the vm. Refused: the other side of a migration may run
-    it, and settles it."""
+    """Another host gives the vm free because somebody vouches that `host` runs nothing any more. `dead`: `host`,
+    those judged failed, and a side of a migration that lives and has made sure that it never runs the vm. None:
+    `host` has no part in the vm. Refused: the other side of a migration may run it, and settles it."""
     if lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
         return None
     sides = {lease.holder.host} | ({lease.heir} if lease.heir else set())
@@ -199,7 +197,15 @@ def run_resumed(lease: Lease | None, vm: str, me: Holder, memory_id: str, *, why
     its id as that of the move it came by."""
     loading = _resuming_here(lease, vm, me, memory_id)
     claim = _next(loading, LeaseState.RUNNING, me, why, at)
-    return claim.model_copy(update={"migration_id": memory_id})
+    return claim.model_copy(update={"migration_id": memory_id, "is_to_resume": loading.is_to_resume})
+
+
+def suspend_again(
+    lease: Lease | None, vm: str, me: Holder, memory_id: str, *, is_to_resume: bool, why: str, at: str = ""
+) -> Lease:
+    """After `run_resumed`, when QEMU itself refused every `cont` and has ended: no vCPU ran and no disk was
+    written, so the memory is still what it was, and stays saved for whoever resumes it next."""
+    return suspend(lease, vm, me, memory_id, is_to_resume=is_to_resume, why=why, at=at)
 
 
 def give_back(lease: Lease | None, vm: str, me: Holder, *, why: str, at: str = "") -> Lease:

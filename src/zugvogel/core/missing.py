@@ -12,9 +12,11 @@ from zugvogel.domain.vm import VmRecord
 
 
 def missing(records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
-    """Protected vms that no host whose report is fresh reports. Also those that a failed host reported at an epoch
-    which the registry has not: without a majority it never heard that they were started."""
-    seen = {vm.name for s in statuses if s.verdict in SPEAKS and s.report is not None for vm in s.report.vms}
+    """Protected vms that no host whose report is fresh reports, or only one whose part in them is over: it waits
+    for the heir. What a stale report says counts for nothing, so the leases decide. Also those that a failed host
+    reported at an epoch which the registry has not: without a majority it never heard that they were started."""
+    fresh = [s.report for s in statuses if s.verdict in SPEAKS and s.report is not None and not s.is_report_stale]
+    seen = {vm.name for report in fresh for vm in report.vms if not vm.awaits_heir}
     last = _last_told(statuses)
     return [
         record

@@ -5,7 +5,8 @@ heartbeat      beats          verdict
 =============  =============  ============================================================
 heard          moving         live
 silent for T   moving         isolated when its beat says so, else partitioned
-heard          still 0.6 T    storage-lost (from then on its guard keeps its vms frozen)
+heard          still 0.6 T    storage-lost (from then on its guard keeps its vms frozen); live where the beat
+                              is of an earlier boot and this one was heard for less than that
 silent for T   still for T    failed
 never heard    not still      partitioned: nothing is known, and nothing may be done
 =============  =============  ============================================================
@@ -42,6 +43,9 @@ class BeatEvidence(NamedTuple):
     is_readable: bool = True
     is_same_place: bool = True
     is_isolated: bool = False
+    is_guarded: bool = False
+    is_of_other_boot: bool = False
+    """Than the last heartbeat: the host was started anew and has written none since."""
 
 
 class HostEvidence(NamedTuple):
@@ -55,6 +59,8 @@ class HostEvidence(NamedTuple):
     detection_time_s: float
     beats: tuple[BeatEvidence, ...] = ()
     heard_by: tuple[str, ...] = ()
+    boot_heard_s: float = float("inf")
+    """For how long heartbeats of the boot that was heard last have come; it can beat no sooner."""
 
 
 class Judgement(NamedTuple):
@@ -76,19 +82,23 @@ def judge(evidence: HostEvidence) -> Judgement:
 
 def _heard(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
     t = evidence.detection_time_s
-    lost = [b for b in proofs if _still(b) >= FROZEN_AFTER * t and _still(b) >= evidence.silence_s + APART * t]
+    has_begun = evidence.boot_heard_s >= FROZEN_AFTER * t
+    due = [b for b in proofs if has_begun or not b.is_of_other_boot]
+    lost = [b for b in due if _still(b) >= FROZEN_AFTER * t and _still(b) >= evidence.silence_s + APART * t]
     if lost:
         names = ", ".join(f"{b.datastore} for {_still(b):.0f} s" for b in lost)
         return Judgement(Verdict.STORAGE_LOST, f"its heartbeat is heard, its beat stands still on {names}")
     if evidence.silence_s < APART * t:
-        return Judgement(Verdict.LIVE, _moving(evidence, proofs))
+        return Judgement(Verdict.LIVE, _moving(evidence, due, [b.datastore for b in proofs if b not in due]))
     return Judgement(
         Verdict.LIVE,
         f"last heard {evidence.silence_s:.0f} s ago; judged anew when {t:.0f} s are full",
     )
 
 
-def _moving(evidence: HostEvidence, proofs: list[BeatEvidence]) -> str:
+def _moving(evidence: HostEvidence, proofs: list[BeatEvidence], not_begun: list[str]) -> str:
+    if not_begun:
+        return f"heartbeat heard; it has just started, no beat of this boot yet on {', '.join(not_begun)}"
     if proofs:
         return "heartbeat heard, beat moving on " + ", ".join(b.datastore for b in proofs)
     unreadable = [b.datastore for b in evidence.beats if not b.is_readable]

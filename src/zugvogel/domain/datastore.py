@@ -39,6 +39,11 @@ class Datastore(Model):
     added_at: str = ""
     proof: Proof | None = None
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What is mounted stays the same while this does, whatever people choose for it."""
+        return self.name, self.id, self.path, self.kind, str(self.is_shared)
+
 
 class Beat(Model):
     """One host's beat on one datastore. Readers look at the pair (boot_id, counter) and at how long, by
@@ -52,3 +57,5 @@ class Beat(Model):
     detection_time_ms: int = 15000
     judge_round: int = 0
     """Rounds of judging this host has finished as the active primary of this datastore; 0: it is not."""
+    is_guarded: bool = False
+    """Should no beat follow, a guard freezes every vm of this host in time: it is armed, and knows them."""

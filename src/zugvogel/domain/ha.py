@@ -101,12 +101,14 @@ class Proof(StrEnum):
 class RestartRecord(Model):
     """``restart.json`` in the vm's folder: what outlives an active primary. `failed_epoch`: the epoch the last
     order was judged from; the run it began, if any, is `failed_epoch + 1`. `attempts`: orders since the vm failed
-    that spawned a QEMU or may have. `is_verified`: that run was seen; the next failure begins the count anew.
+    that spawned a QEMU or may have. `is_ordered`: the last of these was about to be given. `is_verified`: that run
+    was seen; the next failure begins the count anew.
     `own_failures`: restarts, lately, of a vm that failed by itself while its host lived."""
 
     vm: Name
     failed_epoch: int
     attempts: int = 0
+    is_ordered: bool = False
     is_verified: bool = False
     own_failures: int = 0
     why: str = ""

@@ -109,6 +109,8 @@ class VmReport(Model):
     macs: tuple[Mac, ...] = ()
     addresses: tuple[str, ...] = ()
     is_migrating: bool = False
+    awaits_heir: bool = False
+    """It stands still for good: the target of its live migration is to run it, and does not answer."""
     cpu_model: str = ""
     uuid: str = ""
     """Of the vm: one that was deleted a moment ago and made anew under its name is another."""
@@ -157,7 +159,8 @@ class Heartbeat(Model):
 
 class HostStatus(Model):
     """How the primaries see a host now; `why` is the evidence in a sentence.
-    Ages are seconds on the judge's own monotonic clock; None: never seen."""
+    Ages are seconds on the judge's own monotonic clock; None: never seen. `is_report_stale`: its heartbeats have
+    told of another report for a while, and that one does not come through."""
 
     host: Host
     verdict: Verdict
@@ -167,4 +170,5 @@ class HostStatus(Model):
     load1: float = 0.0
     memory_available_bytes: int = 0
     report: HostReport | None = None
+    is_report_stale: bool = False
     is_active_primary: bool = False

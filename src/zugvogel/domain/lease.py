@@ -31,7 +31,8 @@ class Lease(Model):
     claim by which the heir became the holder. `memory_id` names the saved memory of a vm that is suspended
     (nobody holds it) or being resumed (`holder` loads it; no vCPU runs before it links `running`, so anybody
     may take the loading over by linking the next epoch). `is_to_resume`: its memory was saved to go on at once
-    elsewhere (quick migration, isolation response), not because a user suspended it; kept while it is resumed.
+    elsewhere (quick migration, isolation response), not because a user suspended it; kept while it is resumed,
+    and in the claim by which it runs then.
     `is_failure`: released because its QEMU ended unasked, or for it to be started elsewhere; `is_own_failure`: it
     ended by itself, under an agent that saw it.
     `why` tells people the cause of this claim. `written_at` is for people only; no decision reads it.

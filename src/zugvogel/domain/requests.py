@@ -110,6 +110,13 @@ class AddDatastore(StrictModel):
     is_local_allowed: bool = False
 
 
+class ChangeDatastore(StrictModel):
+    """`proof`: what must have happened before a failed host's vms are started elsewhere; "default": what its kind
+    of file system needs."""
+
+    proof: Literal["lock", "guard", "fence", "confirm", "default"]
+
+
 class AddNetwork(StrictModel):
     """`hosts` (): every host. Adding a name again with other hosts adds their bridge; VLAN and MTU must agree."""
 

@@ -129,8 +129,8 @@ def _refuse_number(setting: Setting, value: int, current: Callable[[str], Value]
         raise InvalidInput(f"{setting.name} takes {allowed(setting)}, not {value}", f"e.g. {example(setting)}")
     if setting.name == INTERVAL and value > (most := longest_interval_ms(int(current(DETECTION_TIME)))):
         raise InvalidInput(
-            f"{INTERVAL} can be at most a fifteenth of {DETECTION_TIME} ({current(DETECTION_TIME)} ms): {most} ms, "
-            f"not {value}",
+            f"{INTERVAL} can be at most a fifteenth of {DETECTION_TIME} ({current(DETECTION_TIME)} ms): "
+            f"{most} ms, not {value}",
             f"choose at most {most}, or raise {DETECTION_TIME} first",
         )
 

@@ -2,8 +2,8 @@
 and the guest's own word (`GET /state`).
 
 `python -m zugvogel.lab.continuity ADDRESS`, run in the client's namespace, writes JSON lines to stdout: a
-first one when it is connected, a last one after SIGTERM or when stdin closes. With `--once` the guest's word alone.
-"""
+first one when it is connected, a last one after SIGTERM or when stdin closes. With `--once` the guest's word
+alone."""
 
 from __future__ import annotations
 

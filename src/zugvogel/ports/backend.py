@@ -19,6 +19,7 @@ from zugvogel.domain.network import Network
 from zugvogel.domain.requests import (
     AddDatastore,
     AddNetwork,
+    ChangeDatastore,
     ChangeHost,
     ChangeVm,
     CreateVm,
@@ -92,8 +93,8 @@ class Backend(Protocol):
 
     async def change_host(self, name: str, request: ChangeHost) -> HostStatus: ...
     async def maintain_host(self, name: str, request: Maintenance) -> Task:
-        """Into maintenance: it hands a primary's role over, and its vms move away. Report: MaintenanceReport. The task
-        fails when a vm stays, and the host stays in maintenance; called off, it takes vms again."""
+        """Into maintenance: it hands a primary's role over, and its vms move away. Report: MaintenanceReport.
+        The task fails when a vm stays, and the host stays in maintenance; called off, it takes vms again."""
 
     async def reconfigure_roles(self) -> dict[str, Role]:
         """At random; the changes. etcd's members follow, one after the other."""
@@ -112,7 +113,8 @@ class Backend(Protocol):
 
     async def confirm_dead(self, name: str) -> Task:
         """Somebody vouches that the host runs nothing any more: its vms are released. Refused unless it is judged
-        failed. Report: ``{"released": [vm], "left": {vm: why}}``."""
+        failed, or is no host of the cluster any more and does not beat. Report: ``{"released": [vm],
+        "left": {vm: why}}``."""
 
     async def new_join_token(self) -> str:
         """``<id>.<secret>.<CA fingerprint>``, valid once, one hour."""
@@ -142,6 +144,9 @@ class Backend(Protocol):
     async def datastores(self) -> list[DatastoreStatus]: ...
     async def add_datastore(self, request: AddDatastore) -> Task:
         """Report: ``{"datastore": ..., "kind": ..., "hosts": {host: "sees all" | cause}}``."""
+
+    async def change_datastore(self, name: str, request: ChangeDatastore) -> DatastoreStatus:
+        """Refused where what is chosen proves nothing on its kind of file system."""
 
     async def remove_datastore(self, name: str) -> None: ...
     async def networks(self) -> list[Network]: ...

@@ -176,6 +176,9 @@ class Beats(Protocol):
     async def write(self, beat: Beat) -> None:
         """Direct, synchronous I/O past the client's cache."""
 
+    def may_still_land(self) -> bool:
+        """A write that was given up has not come back: it may still replace what was written after it."""
+
     async def read_all(self) -> dict[str, Beat]:
         """host -> its beat as it stands on the datastore now, past this client's cache. Torn or foreign
         files are left out."""

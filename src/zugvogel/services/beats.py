@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from zugvogel.core import hearing
 from zugvogel.core.stillness import Stillness
-from zugvogel.core.verdicts import APART, LATE_AFTER
+from zugvogel.core.verdicts import APART, FROZEN_AFTER, LATE_AFTER
 from zugvogel.domain.datastore import Beat
 from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -47,6 +47,14 @@ class _Watch:
     """Start of the last good write: the guard counts from there too."""
     promised_ms: int = 0
     """Lowest detection time in a beat that stands there, or that may stand there; 0: none was tried yet."""
+    is_guard_promised: bool = False
+    """A beat that stands there, or that may stand there, says that a guard is armed."""
+    late_ms: int = 0
+    """Lowest detection time of writes that failed or were given up, and of which one may still land; 0: none."""
+    is_guard_late: bool = False
+    """One of those says that a guard is armed."""
+    unbroken_since: float | None = None
+    """End of the good beat since which none came so late that others may have counted this host as dead."""
     took_s: float = 0.0
     """What the last good write took."""
     round_since: float | None = None
@@ -59,9 +67,11 @@ class _Watch:
 
 class BeatService:
     """`datastores` gives what is mounted now; `hears` whom this host hears by heartbeat. `may_write` says whether
-    a beat may be written, and why not. `on_good` is called at once after each good one. `judge_round`: rounds this
-    host has finished as the active primary of a datastore. `reads_always` False: this host judges nobody, so the
-    others' beats are read only while somebody asks for them (of 64 hosts, that is 64 reads a second each)."""
+    a beat may be written, and why not. `on_good` is called at once after each good one; `before_promise` before
+    one is written that promises more than those that stand there: a shorter detection time, or a guard.
+    `judge_round`: rounds this host has finished as the active primary of a datastore. `is_guarded`: what a beat
+    may promise (`Beat`). `reads_always` False: this host judges nobody, so the others' beats are read only while
+    somebody asks for them (of 64 hosts, that is 64 reads a second each)."""
 
     def __init__(
         self,
@@ -76,7 +86,9 @@ class BeatService:
         is_isolated: Callable[[], bool] = lambda: False,
         may_write: Callable[[], tuple[bool, str]] = lambda: (True, ""),
         on_good: Callable[[], None] = lambda: None,
+        before_promise: Callable[[], None] = lambda: None,
         judge_round: Callable[[str], int] = lambda datastore: 0,
+        is_guarded: Callable[[], bool] = lambda: False,
         reads_always: Callable[[], bool] = lambda: True,
     ) -> None:
         self._host = host
@@ -89,10 +101,14 @@ class BeatService:
         self._is_isolated = is_isolated
         self._may_write = may_write
         self._on_good = on_good
+        self._before_promise = before_promise
         self._judge_round = judge_round
+        self._is_guarded = is_guarded
         self._reads_always = reads_always
         self._beat = Beat(host=host, boot_id=boot_id, counter=0)
         self._watches: dict[str, _Watch] = {}
+        self._paces_ms = (0, 0)
+        """The detection times, which give the pace, at the tick before the last and at the last."""
         self.rounds = 0
         """Counts what may have changed here: rounds that were begun or have ended."""
 
@@ -108,6 +124,7 @@ class BeatService:
     async def tick(self) -> None:
         """Start a round on every datastore that has none under way."""
         self._follow(self._datastores())
+        self._paces_ms = (self._paces_ms[1], self._detection_time_ms())
         for watch in self._watches.values():
             if watch.task is None or watch.task.done():
                 watch.round_since = self._clock.monotonic()
@@ -155,6 +172,16 @@ class BeatService:
         """The lowest detection time by which others may judge this host now: it is in the beats they see."""
         return min((w.promised_ms for w in self._watches.values() if w.promised_ms), default=None)
 
+    def guards_promised(self) -> set[str]:
+        """Datastores where others read, or may read, in this host's beat that a guard is armed here."""
+        return {name for name, watch in self._watches.items() if watch.is_guard_promised}
+
+    def unbroken_since(self, datastore: str) -> float | None:
+        """Since when no beat of this host there came so late that others may have counted it as dead meanwhile;
+        whether the next one is overdue by now, `own_age_s` tells. None: there was none yet."""
+        watch = self._watches.get(datastore)
+        return watch.unbroken_since if watch is not None else None
+
     def latency_s(self, datastore: str) -> float:
         """What this host's beat takes there: the last one, or the round under way if that is longer already."""
         watch = self._watches.get(datastore)
@@ -177,6 +204,26 @@ class BeatService:
         if beat is None or not self.is_current(beat):
             return False
         return beat.stillness.still_s > max(self._detection_time_ms(), beat.beat.detection_time_ms) / 1000
+
+    def shows_no_life(self, datastore: str, host: str) -> bool:
+        """`is_silent`, or this host reads the beats there and that one has none: nothing of it is proven, but
+        nothing speaks against somebody's word."""
+        seen = self.seen(datastore)
+        if host in seen:
+            return self.is_silent(datastore, host)
+        own = seen.get(self._host)
+        return own is not None and self.is_current(own)
+
+    def silent_since_reading(self, datastore: str, host: str, after: float) -> bool:
+        """`is_silent`, by a reading of the beats that began at `after` or later, on this host's clock: that host
+        had shown no sign of life there yet when something else was known."""
+        beat = self.seen(datastore).get(host)
+        return beat is not None and beat.stillness.seen_at >= after and self.is_silent(datastore, host)
+
+    def is_guarded(self, datastore: str, host: str) -> bool:
+        """The last beat of that host that was seen there says that its guard is armed."""
+        beat = self.seen(datastore).get(host)
+        return beat is not None and beat.beat.is_guarded
 
     def is_current(self, seen: SeenBeat) -> bool:
         """It was read so lately that it tells of now."""
@@ -238,16 +285,44 @@ class BeatService:
                 "hears": self._told_heard(watch),
                 "detection_time_ms": self._detection_time_ms(),
                 "judge_round": self._judge_round(watch.mounted.datastore.name),
+                "is_guarded": self._is_guarded(),
             }
         )
-        promised_ms = beat.detection_time_ms
-        watch.promised_ms = min(promised_ms, watch.promised_ms or promised_ms)
-        await watch.mounted.beats.write(beat)
-        watch.promised_ms = promised_ms
+        self._promise(watch, beat)
+        try:
+            await watch.mounted.beats.write(beat)
+        except BaseException:
+            watch.late_ms = min(beat.detection_time_ms, watch.late_ms or beat.detection_time_ms)
+            watch.is_guard_late = watch.is_guard_late or beat.is_guarded
+            raise
+        self._follow_streak(watch)
+        self._stands(watch, beat)
         watch.counter = counter
         watch.last_good_at = started
         watch.took_s = self._clock.monotonic() - started
         self._on_good()
+
+    def _promise(self, watch: _Watch, beat: Beat) -> None:
+        """The guard knows of it before others can: this agent may end right after the write."""
+        before = (watch.promised_ms, watch.is_guard_promised)
+        watch.promised_ms = min(beat.detection_time_ms, watch.promised_ms or beat.detection_time_ms)
+        watch.is_guard_promised = watch.is_guard_promised or beat.is_guarded
+        if (watch.promised_ms, watch.is_guard_promised) != before:
+            self._before_promise()
+
+    def _stands(self, watch: _Watch, beat: Beat) -> None:
+        """`beat` was written, and stands until an earlier write that was given up lands over it."""
+        if not watch.mounted.beats.may_still_land():
+            watch.late_ms, watch.is_guard_late = 0, False
+        watch.promised_ms = min(beat.detection_time_ms, watch.late_ms or beat.detection_time_ms)
+        watch.is_guard_promised = beat.is_guarded or watch.is_guard_late
+
+    def _follow_streak(self, watch: _Watch) -> None:
+        """A beat was written. Others saw the one before it from its start on at the earliest, and see this one
+        from now on at the latest."""
+        now, limit_s = self._clock.monotonic(), FROZEN_AFTER * watch.promised_ms / 1000
+        if watch.last_good_at is None or now - watch.last_good_at >= limit_s:
+            watch.unbroken_since = now
 
     def _told_heard(self, watch: _Watch) -> tuple[str, ...]:
         """Whom this host hears, as many as fit a beat; those first whose beats do not move here."""
@@ -281,4 +356,5 @@ class BeatService:
         watch.seen = seen
 
     def _max_gap_s(self) -> float:
-        return APART * self._detection_time_ms() / 1000
+        """A shortened detection time makes no pause of what was still read at the pace before."""
+        return APART * max(self._detection_time_ms(), *self._paces_ms) / 1000

@@ -34,6 +34,9 @@ ASK_TIMEOUT_S = 2.0
 AVOIDED_S = 10.0
 """A primary that did not answer is asked last for so long."""
 
+STALE_S = 3.0
+"""A report that differs for so long from what the host's heartbeats tell of is not the host's any more."""
+
 T = TypeVar("T")
 
 
@@ -250,6 +253,7 @@ class ClusterView:
             load1=heard.heartbeat.load1 if heard else 0.0,
             memory_available_bytes=heard.heartbeat.memory_available_bytes if heard else 0,
             report=heard.report if heard else None,
+            is_report_stale=_is_stale(heard, look),
             is_active_primary=is_active,
         )
 
@@ -267,9 +271,11 @@ class ClusterView:
                 BeatEvidence(
                     datastore,
                     seen.stillness.still_s,
-                    is_usable and look.now - seen.stillness.seen_at <= look.apart_s,
+                    is_usable and self._beats.is_current(seen),
                     is_same_place=_is_same_place(datastore, seen, heard),
                     is_isolated=seen.beat.is_isolated,
+                    is_guarded=seen.beat.is_guarded,
+                    is_of_other_boot=heard is not None and heard.heartbeat.boot_id != seen.beat.boot_id,
                 )
             )
         evidence = HostEvidence(
@@ -278,6 +284,7 @@ class ClusterView:
             detection_time_s=detection_ms / 1000,
             beats=tuple(found),
             heard_by=look.hearers.of(name) if silence_s >= look.apart_s else (),
+            boot_heard_s=look.now - heard.boot_since if heard is not None else float("inf"),
         )
         return _Seen(heard, beats, evidence)
 
@@ -317,6 +324,13 @@ def _statuses(answer: dict[str, Any]) -> list[HostStatus]:
 
 def _no_host(name: str) -> NotFound:
     return NotFound(f"there is no host {name} in the cluster", "see `zv host list`")
+
+
+def _is_stale(heard: Heard | None, look: _Look) -> bool:
+    """For three intervals at least, so that a lost datagram or a slow answer makes none stale."""
+    if heard is None or heard.differs_since is None:
+        return False
+    return look.now - heard.differs_since > max(STALE_S, look.apart_s)
 
 
 def _is_same_place(datastore: str, seen: SeenBeat, heard: Heard | None) -> bool:

@@ -22,7 +22,7 @@ from zugvogel.domain.host import Heartbeat, Host, HostReport, Role
 from zugvogel.errors import NotFound, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.peers import Handler, HeartbeatSender, Peers
-from zugvogel.services.ticking import run_every
+from zugvogel.services.ticking import Gaps, run_every
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,16 @@ FULL_REPORTS = 2
 
 
 class Heard(NamedTuple):
-    """The last heartbeat of a host, `at` on this host's monotonic clock, and the last report known."""
+    """The last heartbeat of a host, `at` on this host's monotonic clock, and the last report known.
+    `differs_since`: the first heartbeat, since that report came, that told of another; None: none did.
+    `boot_since`: the first one of that boot."""
 
     heartbeat: Heartbeat
     at: float
     report: HostReport | None
     report_digest: str
+    differs_since: float | None = None
+    boot_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class HeartbeatService:
         self._interval_s = interval_s
         self._sequence = 0
         self._listening_since = clock.monotonic()
-        self._ticked_at = self._listening_since
+        self._gaps = Gaps(clock, interval_s, HEARD_INTERVALS)
         self._own: HostReport | None = None
         self._own_digest = ""
         self._full_left = 0
@@ -104,10 +108,8 @@ class HeartbeatService:
 
     async def tick(self) -> None:
         """Send one heartbeat to every primary but this host; a primary also to every secondary."""
-        now = self._clock.monotonic()
-        if now - self._ticked_at > HEARD_INTERVALS * self._interval_s():
-            self._listening_since = now
-        self._ticked_at = now
+        if self._gaps.tick():
+            self._listening_since = self._clock.monotonic()
         self._know()
         heartbeat = self._next()
         for host in self._primaries:
@@ -129,15 +131,19 @@ class HeartbeatService:
         before = self._heard.get(name)
         if before is None:
             insort(self._names, name)
-            report, digest = None, ""
+            report, digest, differs_since = None, "", None
         else:
-            report, digest = before.report, before.report_digest
+            report, digest, differs_since = before.report, before.report_digest, before.differs_since
         if heartbeat.report is not None:
             report, digest = heartbeat.report, heartbeat.digest
         now = self._last_heard_at = self._clock.monotonic()
         self.taken += 1
-        self._heard[name] = Heard(heartbeat, now, report, digest)
-        if heartbeat.digest not in ("", digest) and name not in self._fetches:
+        is_other = heartbeat.digest not in ("", digest)
+        differs_since = (differs_since or now) if is_other else None
+        is_same_boot = before is not None and before.heartbeat.boot_id == heartbeat.boot_id
+        boot_since = before.boot_since if before is not None and is_same_boot else now
+        self._heard[name] = Heard(heartbeat, now, report, digest, differs_since, boot_since)
+        if is_other and name not in self._fetches:
             self._fetches[name] = asyncio.create_task(self._fetch(host))
 
     @property
@@ -152,6 +158,13 @@ class HeartbeatService:
         """When any other host was heard last, on this host's clock. None: nobody was yet."""
         return self._last_heard_at
 
+    def silence_s(self) -> float:
+        """Since any other host was heard, or since this one listens."""
+        since = self._listening_since
+        return self._clock.monotonic() - (
+            since if self._last_heard_at is None else max(since, self._last_heard_at)
+        )
+
     def hears(self) -> tuple[str, ...]:
         """Hosts heard within the last three intervals, sorted."""
         since = self._clock.monotonic() - HEARD_INTERVALS * self._interval_s()
@@ -164,9 +177,9 @@ class HeartbeatService:
     def _know(self) -> None:
         """Take the cluster's hosts anew: once an interval, and for an unknown name; heartbeats are many."""
         hosts = self._hosts()
-        if hosts == self._listed:
+        is_same, self._listed = hosts == self._listed, hosts  # the same objects are compared at a glance
+        if is_same:
             return
-        self._listed = list(hosts)
         self._known = {host.name: host for host in hosts}
         self._primaries = [h for h in hosts if h.role is Role.PRIMARY and h.name != self._host]
         self._secondaries = [h for h in hosts if h.role is Role.SECONDARY and h.name != self._host]
@@ -214,7 +227,9 @@ class HeartbeatService:
             heard = self._heard.get(host.name)
             if heard is not None and report.host == host.name:
                 self.taken += 1
-                self._heard[host.name] = Heard(heard.heartbeat, heard.at, report, str(answer["digest"]))
+                self._heard[host.name] = heard._replace(
+                    report=report, report_digest=str(answer["digest"]), differs_since=None
+                )
             self._fetch_failures.pop(host.name, None)
         except (ZugvogelError, ValueError, KeyError) as error:
             # The next heartbeat asks again; the cause is told once.

@@ -231,6 +231,20 @@ class Inventory:
             return after
         raise Conflict(f"{name} is being changed by others all the time", "try again")
 
+    async def want(self, name: str, wanted: str, timeout_s: float) -> bool:
+        """What a user wants of the vm, written before it is done: it outlives this host. False: not in that time,
+        so it may or may not be known."""
+        known = self._pending.get(name)
+        if known is not None and known.wanted:  # older than this wish
+            self._pending[name] = known.model_copy(update={"wanted": wanted})
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.change_vm(name, lambda record: record.model_copy(update={"wanted": wanted}))
+        except (ZugvogelError, TimeoutError) as error:
+            log.warning("%s: that it is to be %s was not written: %r", name, wanted, error)
+            return False
+        return True
+
     def observe(self, seen: Observation) -> None:
         """Queue an observation; never blocks. The replica shows it at once, the registry when it can."""
         known = self._pending.get(seen.vm)

@@ -45,6 +45,7 @@ class Guest:
     `is_handed_over`: its lease went to another host; its end is nobody's failure.
     `failure_why`: it is being ended so that it is started elsewhere, and this is why; empty: nobody does.
     `is_own_failure`: it is being ended because it cannot go on by itself.
+    `awaits_heir`: it stands still for good, handed over to the target of its move, which does not answer.
     """
 
     machine: Machine
@@ -57,10 +58,13 @@ class Guest:
     is_handed_over: bool = False
     failure_why: str = ""
     is_own_failure: bool = False
+    awaits_heir: bool = False
     end_reason: str = ""
     end_how: str = ""
     told: tuple[object, VmReport] | None = None
     """What its last report was made of, and the report."""
+    report: tuple[object, VmReport] | None = None
+    """The last one, and what it was made of."""
     watcher: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -106,11 +110,15 @@ class LocalVms:
         given the word, a QEMU that outlived an earlier agent."""
         self.on_admitted: Callable[[], None] = lambda: None
         """Called when a machine has come into `guests` or `unclaimed`, before its vCPUs are let go."""
+        self.may_run: Callable[[str, float], bool] = lambda datastore, since: True
+        """Asked after `on_admitted` and right before `cont`: whether nobody can have taken a vm on `datastore`,
+        whose claim by this host began at `since`, for one of a dead host. Set by high availability."""
         self.on_event: Callable[[Guest, MachineEvent], None] = lambda guest, event: None
         """Told of what QEMU says of a guest, but for its stops and its end."""
         self._expected: set[str] | None = None
         """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
-        self._starting: set[str] = set()
+        self._starting: dict[str, VmDefinition | None] = {}
+        """Vms that are being started here; with their definition from when there was room for them."""
         self._ending: set[str] = set()
 
     def guest(self, name: str) -> Guest:
@@ -155,21 +163,28 @@ class LocalVms:
         return tuple(self._report(g) for g in self.guests.values())
 
     def _report(self, guest: Guest) -> VmReport:
+        """The same object while nothing has changed: it is asked for several times a second."""
         d = guest.definition
-        macs = tuple(n.mac for n in d.nics)
-        return VmReport(
-            name=d.name,
-            state=VmState.FROZEN if guest.frozen_why else VmState.RUNNING,
-            why=guest.frozen_why,
-            epoch=guest.epoch,
-            memory_bytes=d.memory_bytes,
-            cpus=d.cpus,
-            macs=macs,
-            addresses=tuple(a for mac in macs for a in self.network.learned_addresses(mac)),
-            is_migrating=guest.busy in {MIGRATING, SAVING},
-            cpu_model=d.cpu_model,
-            uuid=d.uuid,
-        )
+        addresses = tuple([a for n in d.nics for a in self.network.learned_addresses(n.mac)])
+        is_migrating = guest.busy in {MIGRATING, SAVING}
+        made_of = (guest.frozen_why, guest.epoch, addresses, is_migrating, guest.awaits_heir)
+        if guest.report is None or guest.report[0] != made_of:
+            report = VmReport(
+                name=d.name,
+                state=VmState.FROZEN if guest.frozen_why else VmState.RUNNING,
+                why=guest.frozen_why,
+                epoch=guest.epoch,
+                memory_bytes=d.memory_bytes,
+                cpus=d.cpus,
+                macs=tuple(n.mac for n in d.nics),
+                addresses=addresses,
+                is_migrating=is_migrating,
+                awaits_heir=guest.awaits_heir,
+                cpu_model=d.cpu_model,
+                uuid=d.uuid,
+            )
+            guest.report = (made_of, report)
+        return guest.report[1]
 
     # starting --------------------------------------------------------------------------------
 
@@ -194,28 +209,40 @@ class LocalVms:
             raise Refused(f"{name} is running on {self.host} already", f"see: zv vm show {name}")
         if name in self._ending:
             raise Refused(f"{name} has just ended on {self.host}; its lease is being released", "try again")
-        self._starting.add(name)
+        self._starting[name] = None
         try:
             record = self.inventory.vm(name)
             store = self.mounted(record.datastore)
             definition = await store.folders.read(name)
             await self.room_known()
-            self.reserve(definition)
+            self.take_room(definition)
+            since = self.clock.monotonic()
             lease = await self._claim_start(store, name, judged_epoch)
-            return await self._spawn(definition, record.datastore, lease)
+            return await self._spawn(definition, record.datastore, lease, since)
         finally:
-            self._starting.discard(name)
+            del self._starting[name]
 
     @contextlib.contextmanager
     def being_started(self, name: str) -> Iterator[None]:
         """While a vm is brought to run here by other means than `start`: it is in care. Refused when it is."""
         if self.is_in_care(name):
             raise Refused(f"{self.host} still has something of {name}", f"see: zv vm show {name}")
-        self._starting.add(name)
+        self._starting[name] = None
         try:
             yield
         finally:
-            self._starting.discard(name)
+            del self._starting[name]
+
+    def take_room(self, definition: VmDefinition) -> None:
+        """Refused when this host has no room for the vm. One that is being started has its room from here on: it
+        counts for those that come at the same time."""
+        self.reserve(definition)
+        if definition.name in self._starting:
+            self._starting[definition.name] = definition
+
+    def starting(self) -> list[VmDefinition]:
+        """Vms that have room here and are no guests yet."""
+        return [d for name, d in self._starting.items() if d is not None and name not in self.guests]
 
     async def _claim_start(self, store: MountedDatastore, name: str, judged_epoch: int | None) -> Lease:
         current = await store.leases.read(name)
@@ -230,7 +257,7 @@ class LocalVms:
         )
         return await store.leases.claim(claim)
 
-    async def _spawn(self, definition: VmDefinition, datastore: str, lease: Lease) -> Guest:
+    async def _spawn(self, definition: VmDefinition, datastore: str, lease: Lease, since: float) -> Guest:
         store = self.mounted(datastore)
         name = definition.name
         machine: Machine | None = None
@@ -238,7 +265,7 @@ class LocalVms:
             now = await store.folders.read(name)  # it may have been changed before the lease was ours
             if now != definition:
                 definition = now
-                self.reserve(definition)
+                self.take_room(definition)
             spec = MachineSpec(
                 definition=definition,
                 folder=store.folders.path(name),
@@ -252,6 +279,12 @@ class LocalVms:
             )
             machine = await self._spawn_unlocked(spec)
             guest = self.admit(machine, definition, datastore, lease.epoch)
+            if not self.may_run(datastore, since):
+                raise ProcedureFailed(
+                    f"the beats of {self.host} on {datastore} failed while it was being started, and others may "
+                    "have counted the host as dead",
+                    "try again",
+                )
             await machine.cont()
         except BaseException as error:
             guest_or_none = self.guests.pop(name, None)
@@ -280,7 +313,7 @@ class LocalVms:
         try:
             return await once_unlocked(self.clock, lambda: self.hypervisor.spawn(spec), 0.25)
         except ProcedureFailed as error:
-            if not _is_locked(error):
+            if not is_locked(error):
                 raise
             raise ImageLocked(
                 f"a disk of {spec.definition.name} is locked by another process, here or elsewhere, "
@@ -388,7 +421,8 @@ class LocalVms:
             )
 
     async def fail(self, name: str, why: str) -> None:
-        """Cut the power of a vm that cannot go on by itself, as if its QEMU had ended: it is a failure of its own."""
+        """Cut the power of a vm that cannot go on by itself, as if its QEMU had ended: it is a failure of its
+        own."""
         self.free_guest(name).is_own_failure = True
         await self.kill(name, failure_why=why)
 
@@ -417,15 +451,27 @@ class LocalVms:
         if self._expected is not None:
             self._expected.discard(name)
 
+    def not_in_care(self) -> frozenset[str] | None:
+        """Vms whose QEMU outlived an earlier agent and is not in care yet. None: not known yet."""
+        return frozenset(self._expected) if self._expected is not None else None
+
     def is_in_care(self, name: str) -> bool:
         """Something of the vm is here: its QEMU, or its start or end."""
+        return name in self._ending or self.may_have_process(name)
+
+    def may_have_process(self, name: str) -> bool:
+        """As `is_in_care`, but for one that has ended and only waits for its lease to be released."""
         return (
             self._expected is None
             or name in self._expected
             or name in self.guests
             or name in self._starting
-            or name in self._ending
+            or self._may_run_unclaimed(name)
         )
+
+    def _may_run_unclaimed(self, name: str) -> bool:
+        found = self.unclaimed.get(name)
+        return found is not None and found[0].is_alive
 
 
 async def once_unlocked(
@@ -437,12 +483,12 @@ async def once_unlocked(
         try:
             return await attempt()
         except ProcedureFailed as error:
-            if not _is_locked(error) or clock.monotonic() > deadline:
+            if not is_locked(error) or clock.monotonic() > deadline:
                 raise
             await clock.sleep(every_s)
 
 
-def _is_locked(error: ProcedureFailed) -> bool:
+def is_locked(error: ProcedureFailed) -> bool:
     """QEMU could not lock an image."""
     return " lock" in error.cause and "Failed to get" in error.cause
 

@@ -92,7 +92,7 @@ class Reporting:
                 reserved_bytes=reserved_bytes,
                 reserved_cpus=reserved_cpus,
             )
-            self._made_of = made_of
+        self._made_of = made_of  # also when only equal: the same objects are compared at a glance
         return self._last
 
     def _datastore(self, name: str) -> DatastoreReport:

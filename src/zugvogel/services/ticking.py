@@ -11,6 +11,29 @@ from zugvogel.ports.clock import Clock
 log = logging.getLogger(__name__)
 
 
+class Gaps:
+    """Tells a loop that it stood still: its tick, or what it does between two, is later than so many intervals.
+    The interval may be changed while it sleeps, so the longer one of before and now counts."""
+
+    def __init__(self, clock: Clock, interval_s: Callable[[], float], intervals: int) -> None:
+        self._clock = clock
+        self._interval_s = interval_s
+        self._intervals = intervals
+        self._ticked_at = clock.monotonic()
+        self._before_s = 0.0
+
+    def is_late(self) -> bool:
+        """The next tick is overdue."""
+        longest_s = max(self._before_s, self._interval_s())
+        return self._clock.monotonic() - self._ticked_at > self._intervals * longest_s
+
+    def tick(self) -> bool:
+        """Whether this tick is late."""
+        is_late = self.is_late()
+        self._ticked_at, self._before_s = self._clock.monotonic(), self._interval_s()
+        return is_late
+
+
 async def run_every(
     clock: Clock, interval_s: Callable[[], float], tick: Callable[[], Awaitable[None]], what: str
 ) -> None:

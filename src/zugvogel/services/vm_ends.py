@@ -101,13 +101,13 @@ class VmEnds:
                 log.warning("%s: lease not released yet: %s", name, error)
                 await self.clock.sleep(1.0)
 
-    async def link(self, datastore: str, released: Lease) -> None:
+    async def link(self, datastore: str, released: Lease, evidence: dict[str, Any] | None = None) -> None:
         """Link `released` and report the end of its vm; nothing if somebody else was first."""
         try:
             linked = await self.mounted(datastore).leases.claim(released)
         except LeaseTaken:
             return
-        self.tell(linked, {})
+        self.tell(linked, evidence or {})
 
     def tell(self, lease: Lease, evidence: dict[str, Any]) -> None:
         """`lease` is the released one that this host linked."""

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.adapters.datastore.conftest import Bindfs, datastore_at, opened
+from zugvogel.adapters.datastore import beats
+from zugvogel.adapters.datastore.direct_io import write_block
 from zugvogel.adapters.datastore.store import FileDatastores
 from zugvogel.domain.datastore import Beat
-from zugvogel.errors import StorageError
+from zugvogel.errors import DeadlineExceeded, StorageError
 
 
 def beat(host: str, counter: int) -> Beat:
@@ -36,6 +40,31 @@ async def test_a_beat_goes_nowhere_but_to_its_own_datastore(tmp_path: Path) -> N
     (tmp_path / ".zugvogel/id").unlink()
     with pytest.raises(StorageError, match="not mounted"):
         await store.beats.write(beat("host1", 1))
+
+
+async def test_a_write_that_was_given_up_may_still_land(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await opened(tmp_path)
+    assert not store.beats.may_still_land()
+    answers = threading.Event()
+
+    def hangs(path: Path, data: bytes) -> None:
+        answers.wait(20)
+        write_block(path, data)
+
+    monkeypatch.setattr(beats, "write_block", hangs)
+    monkeypatch.setattr(store._beats._deadlines, "deadline_s", 0.05)
+    for counter in range(1, 7):  # more than there are threads: the last two are never begun
+        with pytest.raises(DeadlineExceeded):
+            await store.beats.write(beat("host1", counter))
+        assert store.beats.may_still_land()
+    monkeypatch.undo()
+    answers.set()
+    async with asyncio.timeout(10):
+        while store.beats.may_still_land():  # noqa: ASYNC110 - threads
+            await asyncio.sleep(0.005)
+    assert (await store.beats.read_all())["host1"].counter in {1, 2, 3, 4}
+    await store.beats.write(beat("host1", 9))
+    assert not store.beats.may_still_land()
 
 
 @pytest.mark.lab

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import multiprocessing
 import os
+import shutil
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -25,6 +26,19 @@ async def test_a_vm_never_claimed_has_no_lease(tmp_path: Path) -> None:
     assert await store.leases.read("web") is None
     with pytest.raises(NotFound):
         await store.leases.claim(lease(1))
+
+
+async def test_role_leases_of_a_datastore_from_before_there_were_roles_get_their_folders(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    shutil.rmtree(tmp_path / ".zugvogel/roles")
+    claim = lease(1, vm="active-primary")
+    assert await store.role_leases.read("active-primary") is None
+    await store.role_leases.claim(claim)
+    assert await store.role_leases.read("active-primary") == claim
+    shutil.rmtree(tmp_path / ".zugvogel")
+    with pytest.raises(StorageError):
+        await store.role_leases.claim(lease(1, vm="registry"))
+    assert not (tmp_path / ".zugvogel").exists()  # something else is mounted there
 
 
 async def test_the_highest_epoch_is_read_and_repeating_a_claim_is_harmless(tmp_path: Path) -> None:

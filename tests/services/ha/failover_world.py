@@ -27,11 +27,14 @@ from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import LeaseTaken, ProcedureFailed, Unreachable
 from zugvogel.ports.hypervisor import MachineEvent, MachineSpec, MachineStatus
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.adoption import Adoption
 from zugvogel.services.events import EventLog
 from zugvogel.services.ha.failover import Failover
+from zugvogel.services.ha.fencing import Fencing
 from zugvogel.services.ha.starting import StartOrders
 from zugvogel.services.inventory import Inventory
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.migration.incoming import IncomingMigrations
 from zugvogel.services.suspend.resuming import Resumer
 
 T = TypeVar("T")
@@ -88,6 +91,8 @@ class Machine:
 
     async def cont(self) -> None:
         await self._node.alive()
+        if self.tags.get("memory_id") and self.vm in self._node.world.locks:
+            raise ProcedureFailed('Failed to get "write" lock')
         self._node.world.refuse_twice(self)
         self.runs = True
 
@@ -127,6 +132,7 @@ class Files:
         self.notes: dict[tuple[str, str], bytes] = {}
         self.orders: dict[str, dict[tuple[str, str], bytes]] = {}
         self.definitions: dict[str, VmDefinition] = {}
+        self.discarded: set[str] = set()
 
 
 class View:
@@ -142,7 +148,9 @@ class View:
             read_note=self._read_note,
             write_note=self._write_note,
         )
-        self.memory = SimpleNamespace(read=self._manifest, verify=self._nothing, discard=self._nothing)
+        self.memory = SimpleNamespace(
+            read=self._manifest, verify=self._nothing, discard=self._discard, ids=self._memory_ids
+        )
         self.start_orders, self.isolation_orders, self.orders = (
             Orders(node, kind) for kind in ("start", "isolation", "resume")
         )
@@ -182,6 +190,14 @@ class View:
             id=memory_id, vm=vm, host="h9", epoch=1, format=MemoryFormat.STREAM, cpu=cpu(), accelerator="tcg",
             definition=self._files.definitions[vm], qemu_version="10.0.2",
         )  # fmt: skip
+
+    async def _memory_ids(self, vm: str) -> list[str]:
+        await self._node.alive()
+        saved = {lease.memory_id for lease in self._files.leases[vm] if lease.memory_id}
+        return [] if vm in self._files.discarded else sorted(saved)
+
+    async def _discard(self, vm: str, _memory_id: str) -> None:
+        await self._node.step("discard memory", lambda: self._files.discarded.add(vm))
 
     async def _nothing(self, *_: Any) -> None:
         await self._node.alive()
@@ -261,13 +277,25 @@ class Node:
         self.vms.expect([])
         resumer = Resumer(self.vms, cast(Any, Loading(self)), _no_failpoint, self._tell)
         self.starting = StartOrders(
-            self.vms, resumer, self.stores, is_enabled=lambda: self.is_ordered, tell_now=self._tell,
+            self.vms, resumer, self.stores, is_enabled=lambda: self.is_ordered,
+            usable=lambda _store: (self.name not in world.beat_ages_s, ""), tell_now=self._tell,
             failpoint=_no_failpoint,
         )  # fmt: skip
+        none = cast(Any, None)
+        self.incoming = IncomingMigrations(
+            vms=self.vms, hypervisor=none, clock=world.clock, records=none, address="", first_port=0,
+            failpoint=_no_failpoint, tell_now=self._tell,
+        )  # fmt: skip
+        self.incoming.is_ready.set()
+        suspends = SimpleNamespace(give_back=lambda vm: resumer.give_back(vm.definition.name, DS, "not loaded"))
+        self.adoption = Adoption(self.vms, none, cast(Any, suspends))
         self.failover = Failover(
             host=self.name, clock=world.clock, inventory=self.inventory, stores=self.stores,
             statuses=world.statuses, is_silent=lambda _store, host: host in world.silent, role=self,
-            call=self.call, events=self.events, fences=world.fences,
+            is_silent_since=lambda _store, host, after: host in world.silent and world.were_beats_read(after),
+            is_guarded=lambda _store, host: host not in world.unguarded,
+            call=self.call, events=self.events,
+            fences=Fencing(self.name, world.fences) if world.fences is not None else None,
         )  # fmt: skip
         self.rounds = 0
 
@@ -316,7 +344,8 @@ class Node:
         reaches = not node.is_dead and self.world.verdicts.get(host) not in {Verdict.ISOLATED, Verdict.PARTITIONED}
         if not reaches or self.world.is_network_down:
             raise Unreachable(f"{host} does not answer")
-        handler: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] = node.starting.handlers()[command]
+        handlers = node.starting.handlers() | node.adoption.handlers() | node.incoming.handlers()
+        handler: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] = handlers[command]
         await self.step(f"call {command}", lambda: None)
         return await handler(payload)
 
@@ -359,6 +388,9 @@ class World:
         self.judge = "h2"
         self.verdicts: dict[str, Verdict] = {}
         self.silent: set[str] = set()
+        self.unguarded: set[str] = set()
+        self.beats_read_at: float | None = None
+        """None: all the time."""
         self.locks: set[str] = set()
         self.is_network_down = False
         self.beat_ages_s: dict[str, float] = {}
@@ -410,6 +442,9 @@ class World:
                 )
             )  # fmt: skip
         return found
+
+    def were_beats_read(self, after: float) -> bool:
+        return self.beats_read_at is None or self.beats_read_at >= after
 
     def refuse_twice(self, machine: Machine) -> None:
         for node in self.nodes.values():

@@ -13,7 +13,8 @@ from tests.services.liveness_world import ManualClock, Mount
 from zugvogel.domain.guard import GuardOrders, GuardReport
 from zugvogel.domain.host import Host, Role
 from zugvogel.domain.lease import Holder, Lease, LeaseState
-from zugvogel.errors import LeaseTaken, StorageError, Unreachable
+from zugvogel.domain.vm import VmDefinition
+from zugvogel.errors import DeadlineExceeded, LeaseTaken, NotFound, StorageError, Unreachable
 from zugvogel.ports.hypervisor import Machine, MachineEvent, MachineStatus
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService
@@ -66,6 +67,18 @@ class Leases:
         await self.mount._pass()
 
 
+class Folders:
+    """Of every vm, but those in `gone`."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+
+    async def read(self, vm: str) -> VmDefinition:
+        if vm in self.gone:
+            raise NotFound(f"there is no vm {vm}")
+        return definition(name=vm)
+
+
 class FakeMachine:
     """`guest_runs`: whether its vCPUs go; each time they are let go is noted with the lease of that moment."""
 
@@ -77,6 +90,7 @@ class FakeMachine:
             "definition": definition(name=name).model_dump(),
         }
         self.is_alive, self.is_frozen = True, False
+        self.is_mute = False
         self.state = MachineStatus.RUNNING
         self.let_go_at: list[int] = []
         self.done: list[str] = []
@@ -91,6 +105,8 @@ class FakeMachine:
         self.done.append("thaw")
         self.let_go_at.append(self._leases.now(self.vm).epoch)
         self.is_frozen = False
+        if self.is_mute:
+            raise DeadlineExceeded(f"QEMU of {self.vm} goes on but does not answer on QMP yet")
 
     async def kill(self) -> None:
         self.done.append("kill")
@@ -172,9 +188,11 @@ class HeldHost:
     ) -> None:
         self.clock = ManualClock()
         self.mounts = {name: Mount(name, {}) for name in datastores}
+        self.folders = Folders()
         self.leases = {name: Leases(mount) for name, mount in self.mounts.items()}
         for name, mount in self.mounts.items():
             cast(Any, mount).leases = self.leases[name]
+            cast(Any, mount).folders = self.folders
         self.inventory = Inventory(MemoryRegistry(), self.clock, [])
         self.told: list[tuple[str, str]] = []
         self.heard_at: float | None = None
@@ -189,12 +207,15 @@ class HeldHost:
             "h1", "boot-h1", self.clock, datastores=lambda: [self._mounted(n) for n in self.mounts],
             interval_s=lambda: 1.0, detection_time_ms=lambda: self.detection_ms,
             may_write=lambda: self.guarding.may_write(), on_good=lambda: self.guarding.tell(),
+            before_promise=lambda: self.guarding.tell(),
+            is_guarded=lambda: self.guarding.may_promise(),
         )  # fmt: skip
         heartbeats = cast(HeartbeatService, SimpleNamespace(last_heard_at=lambda: self.heard_at))
         self.guarding = Guarding(self.vms, self.beats, heartbeats, self.guard)
         self.thawing = Thawing(self.vms, self.beats, self.guarding)
         self.holding = Holding(self.vms, self.beats, self.guarding, self.thawing)
         self.vms.on_admitted = self.guarding.tell
+        self.vms.may_run = self.guarding.may_run
 
     def _mounted(self, name: str) -> MountedDatastore:
         return cast(MountedDatastore, self.mounts[name])

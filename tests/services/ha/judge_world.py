@@ -58,6 +58,7 @@ class Judge:
             datastores=lambda: cast(Sequence[MountedDatastore], node.mounts), beats=node.beats,
             events=self.events, hosts=lambda: world.hosts, interval_s=lambda: 1.0,
             detection_time_ms=lambda: node.detection_time_ms, is_isolated=lambda: node.is_isolated,
+            silence_s=node.heartbeats.silence_s,
         )  # fmt: skip
         node.judge_round = self.primary.round_of
 

@@ -297,3 +297,48 @@ async def test_a_candidate_that_was_paused_does_not_claim_by_what_it_saw_before(
     await world.pass_time(10)
     assert world.judging() == ["h1"]
     assert len(world.chains["ds"]) == 1
+
+
+def deafen(world: JudgeWorld, host: str) -> None:
+    """Heartbeats to it are lost; an address outside the cluster answers it, so it is not isolated."""
+    world.unheard = {(other, host) for other in world.nodes if other != host}
+
+
+async def test_a_judge_that_hears_nobody_hands_over_to_those_that_hear_each_other() -> None:
+    world = JudgeWorld()
+    await world.pass_time(5)
+    deafen(world, "h1")
+    await world.pass_time(11)
+    assert world.judging() == ["h1"]
+    await world.until("h2", 5)
+    assert world.chains["ds"][1].why == "it hears nobody, while others hear each other"
+    await world.pass_time(40)
+    assert world.judging() == ["h2"]
+    world.unheard = set()
+    await world.pass_time(20)
+    assert world.judging() == ["h2"]
+
+
+async def test_a_deaf_judge_of_two_hosts_keeps_the_role() -> None:
+    world = JudgeWorld(hosts=2)
+    await world.pass_time(5)
+    deafen(world, "h1")
+    await world.pass_time(60)
+    assert world.judging() == ["h1"]
+
+
+@pytest.mark.parametrize("why", ["dead", "isolated", "apart", "in maintenance"])
+async def test_a_judge_that_hears_nobody_keeps_the_role_where_nobody_else_could_do_better(why: str) -> None:
+    world = JudgeWorld()
+    await world.pass_time(5)
+    deafen(world, "h1")
+    if why == "dead":
+        world.dead = {"h2", "h3"}
+    elif why == "isolated":
+        world.nodes["h2"].is_isolated = world.nodes["h3"].is_isolated = True
+    elif why == "apart":
+        world.unheard |= {("h2", "h3")}
+    else:
+        world.hosts[1:] = [h.model_copy(update={"is_in_maintenance": True}) for h in world.hosts[1:]]
+    await world.pass_time(60)
+    assert world.judging() == ["h1"]

@@ -92,3 +92,18 @@ async def test_a_cancelled_call_ends_and_the_next_gets_its_turn() -> None:
     assert devices.cancelled == ["host2"]
     devices.go.set()
     assert await fencing.power_off(host("host2")) == "off"
+
+
+async def test_what_nobody_wants_any_more_when_its_turn_comes_is_not_done() -> None:
+    devices = Devices()
+    fencing = Fencing("host1", devices)
+    wanted = [True]
+    first = asyncio.create_task(fencing.power_off(host("host2")))
+    second = asyncio.create_task(fencing.power_off(host("host2"), lambda: wanted[0]))
+    await settle()
+    wanted[0] = False  # it came back while the device was busy
+    devices.go.set()
+    assert await first == "off"
+    with pytest.raises(Refused, match="not to be cut any more"):
+        await second
+    assert devices.calls == ["off host2"]

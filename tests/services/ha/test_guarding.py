@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from tests.services.ha.held_world import FakeMachine, HeldHost, settle
+from zugvogel.domain.datastore import Beat
 from zugvogel.domain.guard import GuardedVm, GuardOrders
 from zugvogel.ports.hypervisor import Machine
 
@@ -123,7 +124,7 @@ async def test_without_high_availability_the_guard_is_told_once_to_let_be() -> N
     host = HeldHost(before=EARLIER)
     await host.load(is_enabled=False)
     await host.seconds(3)
-    assert [o.is_armed for o in host.guard.orders] == [False]
+    assert [o.is_armed for o in host.guard.orders] == [True, True, False]  # at first the earlier beat still stands
     assert host.guard.starts == 0
     assert host.guarding.may_beat()
     await host.set("das.enabled", True)
@@ -169,3 +170,154 @@ async def test_nobody_to_hear_is_no_silence() -> None:
     await host.load()
     await host.seconds(1)
     assert host.orders.heard_at is None
+
+
+# what a beat promises --------------------------------------------------------------------------------------
+
+
+def promises(host: HeldHost, datastore: str = "ds") -> bool:
+    return host.mounts[datastore].files["h1"].is_guarded
+
+
+async def test_a_beat_promises_a_guard_once_that_has_had_a_round_since_it_was_armed() -> None:
+    host = HeldHost()
+    await host.load(is_enabled=False)
+    await host.seconds(2)
+    assert not promises(host)
+    await host.set("das.enabled", True)
+    await host.seconds(1)
+    assert not promises(host)
+    report = host.guard.report()
+    host.guard.report = lambda: report  # type: ignore[method-assign]
+    await host.seconds(1)
+    assert not promises(host)  # it has not looked since
+    del host.guard.report
+    await host.seconds(2)
+    assert promises(host)
+    host.guard.is_running = False
+    assert not host.guarding.may_promise()
+    host.guard.is_running = True
+    await host.set("das.enabled", False)
+    await host.seconds(2)
+    assert not promises(host)
+
+
+async def test_a_beat_promises_no_guard_for_what_an_earlier_agent_left_and_nobody_told() -> None:
+    host = HeldHost()
+    await host.load()
+    host.vms._expected = None
+    await host.seconds(3)
+    assert not promises(host)  # it has not looked for QEMUs yet
+    host.vms.expect(["left"])
+    await host.seconds(1)
+    assert not promises(host)
+    host.vms.run_unclaimed(cast(Machine, FakeMachine("left", host.leases["ds"])), "ds")
+    await host.seconds(1)
+    assert promises(host)
+
+
+async def test_what_the_earlier_agent_told_of_is_promised_at_once() -> None:
+    host = HeldHost(before=EARLIER)
+    await host.load()
+    host.vms.expect(["old", "over"])
+    await host.seconds(3)
+    assert promises(host)
+
+
+async def test_a_promise_that_stands_is_kept_though_high_availability_was_turned_off() -> None:
+    """It may be on again before this host hears so."""
+    host = HeldHost(datastores=("ds", "hung"))
+    await host.load()
+    host.admit("web")
+    host.admit("db", "hung", pid=101)
+    await host.seconds(3)
+    assert promises(host)
+    assert promises(host, "hung")
+    host.mounts["hung"].fault = "hang"
+    await host.seconds(1)
+    await host.set("das.enabled", False)
+    await host.seconds(3)
+    assert host.orders.is_armed
+    assert [vm.vm for vm in host.orders.vms] == ["db"]
+    host.guard.is_running = False
+    assert host.guarding.may_beat()
+    host.mounts["hung"].fault = ""
+    host.beats._watches["hung"].task = None
+    await host.seconds(1)
+    assert not promises(host, "hung")
+    assert not host.orders.is_armed
+    host.close()
+
+
+async def test_the_guard_knows_of_a_promise_before_the_beat_that_makes_it_is_written() -> None:
+    """The agent may be killed right after the write."""
+    host = HeldHost()
+    await host.load(is_enabled=False)
+    await host.seconds(2)
+    mount, known = host.mounts["ds"], list[tuple[int, bool, float, bool]]()
+    real = mount.write
+
+    async def write(beat: Beat) -> None:
+        orders = host.guard.told()
+        assert orders is not None
+        known.append((beat.detection_time_ms, beat.is_guarded, orders.freeze_after_s, orders.is_armed))
+        await real(beat)
+
+    mount.write = write  # type: ignore[method-assign]
+    await host.set("das.enabled", True)
+    await host.seconds(3)
+    await host.set("das.failuredetectiontime", 3000)
+    host.clock.now += 1.0
+    await host.beats.tick()  # before any tick of the guarding itself
+    await settle()
+    assert (15000, True, 9.0, True) in known
+    assert known[-1] == (3000, True, 1.8, True)
+
+
+async def test_a_promise_stands_while_a_write_that_was_given_up_may_still_land() -> None:
+    host = HeldHost()
+    await host.load()
+    await host.seconds(3)
+    mount = host.mounts["ds"]
+    await host.set("das.failuredetectiontime", 3000)
+    mount.fault = "error"  # given up: it may land whenever the storage answers
+    mount.late.append(Beat(host="h1", boot_id="boot-h1", counter=1, is_guarded=True, detection_time_ms=3000))
+    await host.seconds(1)
+    mount.fault = ""
+    await host.set("das.failuredetectiontime", 15000)
+    await host.set("das.enabled", False)
+    await host.seconds(5)
+    assert not promises(host)
+    assert host.beats.guards_promised() == {"ds"}
+    assert (host.orders.is_armed, host.orders.freeze_after_s) == (True, 1.8)
+    mount.late.clear()  # it came back
+    await host.seconds(2)
+    assert host.beats.guards_promised() == set()
+    assert not host.orders.is_armed
+    await host.set("das.enabled", True)
+    await host.seconds(3)
+    assert host.orders.freeze_after_s == 9.0
+
+
+# who may be let go -----------------------------------------------------------------------------------------
+
+
+async def test_a_vm_may_run_while_no_beat_came_too_late_since_its_claim() -> None:
+    host = HeldHost()
+    await host.load()
+    assert not host.guarding.may_run("ds", host.clock.now)
+    await host.seconds(2)
+    claimed_at = host.clock.now
+    assert host.guarding.may_run("ds", claimed_at)
+    assert not host.guarding.may_run("ds", claimed_at - 10)
+    assert not host.guarding.may_run("other", claimed_at)
+    host.clock.now += 8.9
+    assert host.guarding.may_run("ds", claimed_at)
+    host.clock.now += 0.1
+    assert not host.guarding.may_run("ds", claimed_at)  # the agent stood still
+    await host.seconds(1)
+    assert not host.guarding.may_run("ds", claimed_at)  # and beats again, but who knows what was in between
+    assert host.guarding.may_run("ds", host.clock.now)
+    await host.set("das.enabled", False)
+    await host.seconds(2)
+    assert host.guarding.may_run("ds", claimed_at)

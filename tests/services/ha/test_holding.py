@@ -8,7 +8,7 @@ import pytest
 
 from tests.services.ha.held_world import ME, OTHER, FakeMachine, HeldHost
 from zugvogel.domain.host import VmReport
-from zugvogel.domain.lease import LeaseState
+from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.vm import VmState
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.ha.holding import WHY
@@ -62,6 +62,7 @@ async def test_a_vm_whose_lease_went_elsewhere_is_frozen_then_ended(fields: dict
 async def test_a_vm_whose_lease_is_gone_is_ended_and_told_as_failed() -> None:
     host, _, machine = await running()
     host.leases["ds"].chains.clear()
+    host.folders.gone.add("web")
     await host.seconds(1)
     assert machine.done == ["freeze", "kill"]
     assert host.inventory._pending["web"].observed is VmState.FAILED
@@ -86,15 +87,16 @@ async def test_a_vm_in_a_move_is_left_to_the_move(busy: str) -> None:
     host.close()
 
 
-async def test_one_look_that_shows_nothing_is_not_believed() -> None:
+async def test_one_look_that_shows_another_holder_is_not_believed() -> None:
     host, _, machine = await running()
     leases, real = host.leases["ds"], host.leases["ds"].read
+    elsewhere = Lease(vm="web", epoch=9, state=LeaseState.RUNNING, holder=OTHER)
     looks = 0
 
     async def read(vm: str) -> Any:
         nonlocal looks
         looks += 1
-        return None if looks == 1 else await real(vm)
+        return elsewhere if looks == 1 else await real(vm)
 
     leases.read = read  # type: ignore[method-assign]
     await host.seconds(1)
@@ -140,13 +142,54 @@ async def test_a_damaged_lease_holds_up_no_other_vm_of_its_datastore() -> None:
     host.close()
 
 
-async def test_without_high_availability_nothing_is_read_or_touched() -> None:
+async def test_without_high_availability_what_was_stopped_by_hand_stays_so() -> None:
     host, _, machine = await running()
     await host.set("das.enabled", False)
-    host.leases["ds"].link("web", OTHER)
-    machine.is_frozen = True  # somebody stopped it by hand
-    await host.seconds(2)
+    await host.seconds(4)  # what is stopped just then may be the guard's
+    machine.is_frozen = True
+    await host.seconds(12)
     assert (machine.done, host.told) == ([], [])
+    host.close()
+
+
+async def test_without_high_availability_a_lease_that_went_elsewhere_is_still_seen_though_later() -> None:
+    """Its host was confirmed dead, and was not."""
+    host, _, machine = await running()
+    await host.set("das.enabled", False)
+    await host.seconds(6)
+    leases, reads = host.leases["ds"], list[str]()
+    real = leases.read
+
+    async def read(vm: str) -> Any:
+        reads.append(vm)
+        return await real(vm)
+
+    leases.read = read  # type: ignore[method-assign]
+    await host.seconds(10)
+    assert len(reads) == 2
+    leases.link("web", None)
+    await host.seconds(5)
+    assert machine.done == ["freeze", "kill"]
+    assert host.told == [("vm.fenced", "web")]
+
+
+async def test_without_high_availability_a_look_that_was_wrong_lets_it_go_on() -> None:
+    host, guest, machine = await running()
+    await host.set("das.enabled", False)
+    await host.seconds(3)
+    leases, real = host.leases["ds"], host.leases["ds"].read
+    elsewhere = Lease(vm="web", epoch=9, state=LeaseState.RUNNING, holder=OTHER)
+    looks = 0
+
+    async def read(vm: str) -> Any:
+        nonlocal looks
+        looks += 1
+        return elsewhere if looks == 1 else await real(vm)
+
+    leases.read = read  # type: ignore[method-assign]
+    await host.seconds(6)
+    assert machine.done == ["freeze", "thaw", "announce"]
+    assert (machine.is_frozen, guest.frozen_why) == (False, "")
     host.close()
 
 
@@ -238,6 +281,76 @@ async def test_after_high_availability_was_turned_off_what_is_frozen_goes_on() -
     await host.seconds(1)
     assert machine.let_go_at == [2]
     host.close()
+
+
+async def test_what_the_guard_froze_just_before_high_availability_was_turned_off_goes_on() -> None:
+    host, guest, machine = await running()
+    host.mounts["ds"].fault = "error"
+    await host.seconds(8)
+    await host.set("das.enabled", False)
+    machine.is_frozen = True  # no tick in between
+    host.mounts["ds"].fault = ""
+    await host.seconds(2)
+    assert machine.let_go_at == [2]
+    assert (guest.frozen_why, host.kinds()) == ("", ["vm.frozen", "vm.thawed"])
+    host.close()
+
+
+async def test_a_guard_that_died_with_its_report_does_not_keep_it_once_high_availability_is_off() -> None:
+    host, _, machine = await running()
+    host.mounts["ds"].fault = "error"
+    await host.seconds(10)
+    machine.is_frozen, host.guard.keeps = True, {"web"}
+    await host.seconds(1)
+    report = host.guard.report()
+    host.guard.report = lambda: report  # type: ignore[method-assign]
+    await host.set("das.enabled", False)
+    await host.seconds(3)
+    host.mounts["ds"].fault = ""
+    await host.seconds(2)
+    assert machine.let_go_at == [2]
+    host.close()
+
+
+async def test_one_that_was_let_go_and_did_not_answer_at_once_is_told_as_running() -> None:
+    host, guest, machine = await running()
+    host.mounts["ds"].fault = "error"
+    await host.seconds(8)
+    machine.is_frozen = machine.is_mute = True
+    await host.seconds(1)
+    host.mounts["ds"].fault = ""
+    await host.seconds(1)
+    assert (guest.epoch, report(host).state) == (2, VmState.FROZEN)
+    await host.seconds(1)
+    assert (guest.epoch, guest.frozen_why, report(host).state) == (2, "", VmState.RUNNING)
+    assert host.kinds() == ["vm.frozen", "vm.thawed"]
+    assert (machine.tags["epoch"], host.inventory._pending["web"].epoch) == (2, 2)
+    assert host.leases["ds"].now("web").epoch == 2
+    host.close()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+@pytest.mark.parametrize("shown", ["nothing", "an epoch before"])
+async def test_an_old_listing_ends_nothing_however_often_it_is_shown(shown: str, is_frozen: bool) -> None:
+    host, guest, machine = await running()
+    host.leases["ds"].link("web")
+    guest.epoch = 2
+    leases, real = host.leases["ds"], host.leases["ds"].read
+
+    async def read(vm: str) -> Any:
+        return None if shown == "nothing" else Lease(vm=vm, epoch=1, state=LeaseState.RELEASED, holder=None)
+
+    leases.read = read  # type: ignore[method-assign]
+    machine.is_frozen = is_frozen
+    await host.seconds(5)
+    assert machine.done == []
+    assert machine.is_frozen is is_frozen
+    leases.read = real  # type: ignore[method-assign]
+    await host.seconds(1)
+    assert machine.let_go_at == ([3] if is_frozen else [])
+    leases.link("web", OTHER)
+    await host.seconds(1)
+    assert machine.done[-1] == "kill"
 
 
 async def test_what_is_being_killed_is_not_let_go_on() -> None:

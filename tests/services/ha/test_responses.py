@@ -52,13 +52,16 @@ class Isolated(World):
     async def prepare(self, response: IsolationResponse, **settings: Any) -> None:
         await self.begin(**settings)
         await self.add("web", isolation_response=response.value)
-        self.is_isolated = True
+        self.is_isolated = self.is_enabled_there = True
         self.verdicts["h1"] = Verdict.ISOLATED
         node = self.nodes["h1"]
         self.tasks = TaskBoard("h1", MemoryRegistry(), self.clock)
         self.quick = Quick(self)
         quick: Any = self.quick
-        self.responses = IsolationResponses(node.vms, quick, self.tasks, node.stores, lambda: self.is_isolated)
+        self.responses = IsolationResponses(
+            node.vms, quick, self.tasks, node.stores, is_isolated=lambda: self.is_isolated,
+            is_enabled=lambda: self.is_enabled_there,
+        )  # fmt: skip
 
     async def pass_with_responses(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -210,6 +213,37 @@ async def test_an_order_is_carried_out_only_while_all_of_it_holds(world: Isolate
     assert world.lease("web").state is LeaseState.RUNNING
 
 
+async def test_a_claim_of_its_own_that_it_does_not_know_of_keeps_no_order_from_it(world: Isolated) -> None:
+    await world.prepare(IsolationResponse.POWEROFF)
+    guest = world.guest
+    me = world.nodes["h1"].vms.me
+    world.files.leases["web"].append(lease_rules.go_on(world.lease("web"), "web", me, why="thawed"))
+    assert guest.epoch == 1
+    await world.pass_with_responses(5)
+    assert world.running("web") == ["h2"]
+
+
+async def test_with_high_availability_off_an_old_order_does_nothing(world: Isolated) -> None:
+    """Turned off while the order stood; the host is isolated again much later."""
+    await world.prepare(IsolationResponse.POWEROFF)
+    world.is_isolated = False  # it came back before it saw the order
+    await world.pass_with_responses(3)
+    assert len(world.files.orders["isolation"]) == 1
+    world.is_enabled_there = False
+    world.is_isolated = True
+    await world.pass_with_responses(3)
+    assert world.running("web") == ["h1"]
+    world.is_isolated = False
+    world.is_enabled_there = True  # this host, cut off, has not heard of it
+    for node in world.nodes.values():
+        await node.inventory.set_setting("das.enabled", False)
+    await world.pass_with_responses(2)
+    assert world.files.orders["isolation"] == {}
+    world.is_isolated = True
+    await world.pass_with_responses(5)
+    assert world.running("web") == ["h1"]
+
+
 async def test_without_an_acceptance_nothing_is_done(world: Isolated) -> None:
     await world.prepare(IsolationResponse.POWEROFF)
     world.judge = "h2"
@@ -253,3 +287,69 @@ async def test_a_lease_that_cannot_be_released_is_told_as_a_failed_task(world: I
     (task,) = await world.tasks.list()
     assert task.error is not None
     assert task.error.cause == "its power could not be cut"
+
+
+async def test_a_second_isolation_at_the_same_epoch_is_responded_to(world: Isolated) -> None:
+    await world.prepare(IsolationResponse.SUSPEND)
+    world.quick.ends = "takes long"
+    await world.pass_with_responses(4)
+    world.is_isolated = False
+    world.verdicts["h1"] = Verdict.LIVE
+    await world.pass_with_responses(4)
+    assert world.files.orders["isolation"] == {}
+    assert world.lease("web").epoch == 1
+    world.quick.ends = "moved"
+    world.is_isolated = True
+    world.verdicts["h1"] = Verdict.ISOLATED
+    await world.pass_with_responses(20)
+    assert len(world.quick.asked) == 2
+    assert world.running("web") == ["h2"]
+
+
+async def test_a_short_return_that_the_judge_did_not_see_does_not_spoil_its_order(world: Isolated) -> None:
+    await world.prepare(IsolationResponse.SUSPEND)
+    world.quick.ends = "takes long"
+    await world.pass_with_responses(4)
+    world.is_isolated = False
+    await world.pass_with_responses(2)
+    world.quick.ends = "moved"
+    world.is_isolated = True
+    await world.pass_with_responses(30)
+    assert world.running("web") == ["h2"]
+
+
+async def test_a_guest_that_was_frozen_meanwhile_is_seen_to_once_it_is_thawed(world: Isolated) -> None:
+    await world.prepare(IsolationResponse.SUSPEND)
+    world.quick.ends = "no space"
+    migrate = world.quick.migrate
+
+    async def freezes(*given: Any) -> Any:
+        world.guest.frozen_why = "its disk does not answer"
+        return await migrate(*given)
+
+    world.quick.migrate = freezes  # type: ignore[method-assign,assignment]
+    await world.pass_with_responses(15)
+    assert world.running("web") == ["h1"]
+    assert len(world.quick.asked) == 1
+    (task,) = await world.tasks.list()
+    assert task.report == {"response": "frozen"}
+    world.guest.frozen_why = ""
+    world.quick.migrate = migrate  # type: ignore[method-assign]
+    await world.pass_with_responses(5)
+    assert world.running("web") == ["h2"]
+
+
+async def test_a_cut_that_was_refused_is_tried_again_and_not_each_second(world: Isolated) -> None:
+    await world.prepare(IsolationResponse.POWEROFF)
+    kill, tried = world.nodes["h1"].vms.kill, list[float]()
+
+    async def refuses(*_: Any, **__: Any) -> None:
+        tried.append(world.clock.now)
+        raise Refused("something is being done with it")
+
+    world.nodes["h1"].vms.kill = refuses  # type: ignore[method-assign]
+    await world.pass_with_responses(25)
+    assert 2 <= len(tried) <= 3
+    world.nodes["h1"].vms.kill = kill  # type: ignore[method-assign]
+    await world.pass_with_responses(15)
+    assert world.running("web") == ["h2"]

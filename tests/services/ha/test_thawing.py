@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from tests.services.ha.held_world import ME, OTHER, FakeMachine, HeldHost, settle
 from zugvogel.domain.lease import LeaseState
-from zugvogel.errors import StorageError
+from zugvogel.errors import DeadlineExceeded, StorageError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.ha.thawing import Step, Thaw
 
@@ -23,8 +23,8 @@ async def frozen() -> tuple[HeldHost, FakeMachine]:
     return host, machine
 
 
-async def attempt(host: HeldHost, machine: FakeMachine) -> Thaw:
-    found = await host.thawing.attempt(cast(Machine, machine), "ds")
+async def attempt(host: HeldHost, machine: FakeMachine, epoch: int = 1) -> Thaw:
+    found = await host.thawing.attempt(cast(Machine, machine), "ds", epoch)
     host.close()
     return found
 
@@ -53,8 +53,43 @@ async def test_a_lease_that_went_elsewhere_is_lost(fields: dict[str, object]) ->
 async def test_a_lease_that_is_gone_is_lost() -> None:
     host, machine = await frozen()
     host.leases["ds"].chains.clear()
+    host.folders.gone.add("web")
     assert await attempt(host, machine) == Thaw(Step.LOST)
     assert machine.done == []
+
+
+async def test_a_listing_that_is_older_than_what_this_host_linked_is_no_loss() -> None:
+    host, machine = await frozen()
+    chain = host.leases["ds"].chains.pop("web")
+    with pytest.raises(StorageError, match="old lease of web"):
+        await attempt(host, machine)  # the folder is there
+    host.leases["ds"].link("web", OTHER)
+    with pytest.raises(StorageError, match="epoch 1"):
+        await attempt(host, machine, epoch=2)
+    assert machine.done == []
+    host.leases["ds"].chains["web"] = chain
+    assert (await attempt(host, machine)).step is Step.GOES_ON
+
+
+async def test_what_was_linked_is_known_at_once_whatever_fails_after_it() -> None:
+    host, machine = await frozen()
+    machine.is_mute = True
+    with pytest.raises(DeadlineExceeded):
+        await attempt(host, machine)
+    assert host.vms.guests["web"].epoch == 2
+
+
+async def test_a_guard_that_is_gone_keeps_nothing_once_high_availability_is_off() -> None:
+    host, machine = await frozen()
+    host.guard.keeps = {"web"}
+    report = host.guard.report()
+    host.guard.report = lambda: report  # type: ignore[method-assign]
+    host.clock.now += 1.5
+    assert (await attempt(host, machine)).step is Step.WAITS  # it is started again, and tells then
+    await host.set("das.enabled", False)
+    await host.beats.tick()
+    await settle()
+    assert (await attempt(host, machine)).step is Step.GOES_ON
 
 
 async def test_an_earlier_boot_of_this_host_is_another_holder() -> None:
@@ -130,3 +165,19 @@ async def test_a_migration_under_way_keeps_its_heir() -> None:
     thaw = await attempt(host, machine)
     assert thaw.lease is not None
     assert (thaw.lease.epoch, thaw.lease.heir, thaw.lease.migration_id) == (3, "h2", "m1")
+
+
+async def test_an_agent_that_stood_still_after_its_link_lets_nothing_go_on_though_it_beats_again() -> None:
+    host, machine = await frozen()
+    leases, claim = host.leases["ds"], host.leases["ds"].claim
+
+    async def slow(lease: Any) -> Any:
+        linked = await claim(lease)
+        host.clock.now += 20.0
+        await host.beats.tick()
+        await settle()
+        return linked
+
+    leases.claim = slow  # type: ignore[method-assign]
+    assert (await attempt(host, machine)).step is Step.WAITS
+    assert (machine.is_frozen, leases.now("web").epoch) == (True, 2)

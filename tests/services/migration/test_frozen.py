@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from zugvogel.core.source_machine import Event
 from zugvogel.domain.migration import TargetPhase
 from zugvogel.ports.hypervisor import Machine, MachineStatus
 from zugvogel.services.migration.actions import SourceActions
-from zugvogel.services.migration.incoming import IncomingMigrations
+from zugvogel.services.migration.incoming import IncomingMigrations, Session
 
 
 async def test_the_sources_own_new_epoch_is_not_the_targets_claim() -> None:
@@ -63,6 +64,8 @@ class Target:
 async def target() -> Target:
     host = HeldHost()
     await host.load()
+    cast(Any, host.clock).sleep = lambda _seconds: asyncio.sleep(0)  # only the test moves the clock
+    await host.seconds(1)
     host.leases["ds"].link("web", OTHER, heir="h1", migration_id="m1")
     return Target(host, FakeMachine("web", host.leases["ds"]))
 
@@ -70,7 +73,7 @@ async def target() -> Target:
 async def test_an_heir_is_guarded_from_before_it_runs() -> None:
     made = await target()
     made.machine.state = MachineStatus.PAUSED
-    session: Any = SimpleNamespace(datastore="ds", has_run=False)
+    session: Any = SimpleNamespace(datastore="ds", has_run=False, is_going=False, since=made.host.clock.now)
     seen: list[Any] = []
     made.host.guard.on_tell = lambda: seen.append((made.machine.state, [v.vm for v in made.host.orders.vms]))
     await made.incoming._cont(session, cast(Machine, made.machine))
@@ -98,3 +101,81 @@ async def test_an_heir_found_frozen_whose_lease_went_elsewhere_is_ended() -> Non
     await settle()
     assert (session.phase, made.machine.is_alive) == (TargetPhase.GONE, False)
     assert not made.machine.let_go_at
+
+
+# an heir whose host stood still -------------------------------------------------------------------------
+
+
+def given_the_word(made: Target, since: float) -> Any:
+    """A session that is loaded, prepared at `since`."""
+    made.machine.state = MachineStatus.PAUSED
+    session = Session(
+        id="m1", vm="web", definition=definition(name="web"), datastore="ds", source="h2", is_loaded=True,
+        phase=TargetPhase.PREPARED, heard_at=since, machine=cast(Machine, made.machine), since=since,
+    )  # fmt: skip
+    made.incoming.sessions["m1"] = session
+    made.host.vms.network = cast(Any, SimpleNamespace(learned_addresses=lambda _mac: ()))
+    return session
+
+
+async def test_an_heir_whose_beats_failed_since_it_was_prepared_claims_before_it_runs() -> None:
+    made = await target()
+    session = given_the_word(made, made.host.clock.now)
+    made.host.clock.now += 20
+    await made.host.beats.tick()
+    await settle()
+    claims: list[MachineStatus] = []
+    made.host.leases["ds"].on_claim = lambda: claims.append(made.machine.state)
+    await made.incoming.take_word(session)
+    assert (session.phase, session.has_run) == (TargetPhase.RUNNING, False)  # never given back to the source
+    await settle()
+    assert claims == [MachineStatus.PAUSED]
+    assert (session.phase, session.has_run, made.machine.state) == (
+        TargetPhase.CLAIMED,
+        True,
+        MachineStatus.RUNNING,
+    )
+    assert (made.host.leases["ds"].now("web").epoch, made.machine.tags["role"]) == (2, "vm")
+    made.host.close()
+
+
+async def test_an_heir_whose_beats_fail_waits_with_its_word() -> None:
+    made = await target()
+    session = given_the_word(made, made.host.clock.now)
+    made.host.mounts["ds"].fault = "error"
+    await made.host.seconds(10)
+    await made.incoming.take_word(session)
+    await settle()
+    assert (session.phase, made.machine.state) == (TargetPhase.RUNNING, MachineStatus.PAUSED)
+    assert made.machine.is_alive
+    made.host.mounts["ds"].fault = ""
+    await made.host.seconds(2)
+    assert (session.phase, made.machine.state) == (TargetPhase.CLAIMED, MachineStatus.RUNNING)
+    made.host.close()
+
+
+async def test_an_heir_that_was_counted_as_dead_with_its_source_never_runs() -> None:
+    made = await target()
+    session = given_the_word(made, made.host.clock.now)
+    made.host.clock.now += 20
+    made.host.leases["ds"].link("web", None)
+    made.host.leases["ds"].link("web", OTHER)
+    await made.host.beats.tick()
+    await settle()
+    await made.incoming.take_word(session)
+    await settle()
+    assert (session.phase, made.machine.is_alive) == (TargetPhase.GONE, False)
+    assert "cont" not in made.machine.done
+    assert session.has_run  # the source does not go on by it either
+
+
+async def test_an_heir_without_a_pause_runs_before_it_claims() -> None:
+    made = await target()
+    session = given_the_word(made, made.host.clock.now)
+    claims: list[MachineStatus] = []
+    made.host.leases["ds"].on_claim = lambda: claims.append(made.machine.state)
+    await made.incoming.take_word(session)
+    assert made.machine.state is MachineStatus.RUNNING
+    await settle()
+    assert claims == [MachineStatus.RUNNING]
+    made.host.close()

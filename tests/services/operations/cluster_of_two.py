@@ -33,13 +33,16 @@ HOSTS = ("host1", "host2", "host3")
 
 
 class ClusterOfTwo:
-    """host1 and host2 have an agent each; host3 has none. `verdicts`: those that are not live."""
+    """host1 and host2 have an agent each; host3 has none. `verdicts`: those that are not live. `silent`: whose
+    beats do not move."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.registry = MemoryRegistry()
         self.verdicts: dict[str, Verdict] = {}
         self.gone: set[str] = set()
+        self.silent: set[str] = set()
+        self.removed: set[str] = set()
         self.nodes = {name: Node(self, name) for name in HOSTS[:2]}
 
     async def begin(self) -> None:
@@ -53,7 +56,7 @@ class ClusterOfTwo:
             assert node.world.me == name
 
     def statuses(self) -> list[HostStatus]:
-        found = [status(name, number + 1) for number, name in enumerate(HOSTS)]
+        found = [status(name, number + 1) for number, name in enumerate(HOSTS) if name not in self.removed]
         return [
             s.model_copy(
                 update={"verdict": self.verdicts.get(s.host.name, Verdict.LIVE), "why": "the test says so"}
@@ -87,10 +90,10 @@ class Node:
         self.world = World(
             me=name, registry=cluster.registry, inventory=self.inventory, tasks=self.tasks, events=self.events,
             peers=self, clock=clock, vms=self.vms, datastores=datastores, mounted=self.vms.mounted,
-            statuses=self.statuses,
+            statuses=self.statuses, shows_no_life=lambda _store, host: host in cluster.silent,
         )  # fmt: skip
         self.operations = VmOperations(self.world, self.baseline)
-        self.hosts = ClusterOperations(self.world, cast(Membership, SimpleNamespace()))
+        self.hosts = ClusterOperations(self.world, cast(Membership, SimpleNamespace(remove_host=self.remove_host)))
 
     @property
     def store(self) -> Any:
@@ -99,6 +102,9 @@ class Node:
     @property
     def me(self) -> Holder:
         return self.vms.me
+
+    async def remove_host(self, name: str) -> None:
+        self.cluster.removed.add(name)
 
     async def baseline(self) -> str:
         return "x86-64-v2"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,9 +13,11 @@ from zugvogel.core import lease_rules
 from zugvogel.domain.ha import Monitoring, RestartPriority, VmPolicy
 from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.requests import ChangePolicy, ChangeVm, CreateVm, NewDisk, RegisterVm
-from zugvogel.domain.task import TaskState
-from zugvogel.domain.vm import VmDefinition, VmState
+from zugvogel.domain.task import Task, TaskState
+from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import LeaseTaken, NotFound, Refused
+from zugvogel.ports.hypervisor import Machine
+from zugvogel.services.local_vms import Guest
 
 MIB = 1024**2
 WISH = CreateVm(name="web1", memory_bytes=64 * MIB, cpus=1, networks=(), disks=(NewDisk(size_bytes=MIB),))
@@ -114,6 +118,7 @@ async def test_no_host_starts_a_vm_while_it_is_deleted(cluster: ClusterOfTwo) ->
     one.store.folders.delete = held_up
     task = await one.operations.delete_vm("web1")
     await reached.wait()
+    assert one.vms.is_in_care("web1")  # nobody gives its lease free for having no QEMU here
     early = lease_rules.start(before, "web1", two.me, has_qemu=False, why="read before the delete")
     with pytest.raises(LeaseTaken):
         await two.store.leases.claim(early)
@@ -126,6 +131,7 @@ async def test_no_host_starts_a_vm_while_it_is_deleted(cluster: ClusterOfTwo) ->
     go_on.set()
     assert (await one.end_of(task)).state is TaskState.DONE
     assert not (cluster.path / "web1").exists()
+    assert not one.vms.is_in_care("web1")
 
 
 async def test_a_refused_delete_gives_the_vm_free_again(cluster: ClusterOfTwo) -> None:
@@ -186,3 +192,70 @@ async def test_a_device_that_a_running_vm_lacks_is_told_to_wait_for_its_next_sta
     first, second = [e.message for e in await node.events.list()]
     assert first == "web1 was changed; it gets its watchdog at its next start"
     assert second == "web1 was changed"
+
+
+# a user's stop outlives its host --------------------------------------------------------------------------
+
+
+class Ending:
+    """web1 runs on host1; `during` is what happens while it is stopped."""
+
+    def __init__(self, cluster: ClusterOfTwo) -> None:
+        self.node = cluster.nodes["host1"]
+        self.is_alive = True
+        self.during: Callable[[], object] = lambda: None
+        self.seen: list[str] = []
+
+    async def begin(self, cluster: ClusterOfTwo) -> None:
+        made = definition(name="web1", nics=())
+        await cluster.add(made, observed=VmState.RUNNING, host="host1", epoch=1, wanted="running")
+        await self.node.store.leases.claim(lease_rules.start(None, "web1", self.node.me, has_qemu=False, why=""))
+        self.node.vms.guests["web1"] = Guest(cast(Machine, self), made, "nfs1", 1)
+
+    async def powerdown(self) -> None:
+        record = await self.node.inventory._registry.get("vms/web1")
+        assert record is not None
+        self.seen.append(VmRecord.model_validate_json(record.value).wanted)
+        self.during()
+
+    async def stop(self) -> TaskState:
+        answer = await self.node.world.handlers["vm.stop"]({"vm": "web1", "timeout_s": 0.01})
+        return (await self.node.end_of(Task.model_validate(answer))).state
+
+
+async def test_a_users_stop_is_written_before_it_is_done(cluster: ClusterOfTwo) -> None:
+    ending = Ending(cluster)
+    await ending.begin(cluster)
+    guest = ending.node.vms.guests["web1"]
+
+    def powers_off() -> None:
+        del ending.node.vms.guests["web1"]
+        guest.ended.set()
+
+    ending.during = powers_off
+    assert await ending.stop() is TaskState.DONE
+    assert ending.seen == ["stopped"]
+    assert ending.node.inventory.vm("web1").wanted == "stopped"  # though nobody has released its lease
+
+
+async def test_one_that_runs_on_after_all_is_wanted_again(cluster: ClusterOfTwo) -> None:
+    ending = Ending(cluster)
+    await ending.begin(cluster)
+    assert await ending.stop() is TaskState.FAILED
+    assert (ending.seen[0], ending.node.inventory.vm("web1").wanted) == ("stopped", "running")
+
+
+async def test_a_stop_does_not_wait_for_a_registry_without_a_majority(cluster: ClusterOfTwo) -> None:
+    ending = Ending(cluster)
+    await ending.begin(cluster)
+    guest = ending.node.vms.guests["web1"]
+    pressed: list[str] = []
+
+    async def powerdown() -> None:
+        pressed.append("power button")
+        guest.ended.set()
+
+    ending.powerdown = powerdown  # type: ignore[method-assign]
+    cluster.registry.is_reachable = False
+    await ending.node.operations._ended("web1", lambda: ending.node.vms.stop("web1", 1.0, asyncio.Event()))
+    assert pressed == ["power button"]

@@ -65,7 +65,7 @@ class World:
             clock=SystemClock(),
             host="host2",
             room_known=_nothing,
-            reserve=lambda _definition: None,
+            take_room=lambda _definition: None,
             nic_specs=lambda _definition: (),
             mounted=lambda _name: store,
             network=SimpleNamespace(teach=self.taught.__setitem__),

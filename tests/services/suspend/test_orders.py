@@ -99,7 +99,11 @@ class Target:
 
     async def order(self, order: ResumeOrder = ORDER) -> None:
         await self.source.orders.give("host2", order.vm, order.model_dump_json().encode())
+        await self.look()
+
+    async def look(self) -> None:
         await self.orders.tick()
+        await self.orders.looks.over()
 
     async def answer(self) -> ResumeAnswer:
         async def told() -> bool:
@@ -135,6 +139,8 @@ async def test_an_ordered_vm_is_loaded_when_its_lease_says_suspended(tmp_path: P
     await target.order()
     assert target.orders.reserved()[0] >= WEB.memory_bytes
     assert target.orders.reserved()[1] == 2
+    assert target.orders.reserved(but="web") == (0, 0)
+    assert target.orders.reserved(but="other") == target.orders.reserved()
     assert await target.answer() == ResumeAnswer(id="m1")
     assert not target.resumer.resumed
     await target.suspend("m1")
@@ -148,7 +154,7 @@ async def test_an_order_is_taken_up_once(tmp_path: Path) -> None:
     await target.answer()
     await target.suspend("m1")
     await target.ended()
-    await target.orders.tick()
+    await target.look()
     assert target.orders.reserved() == (0, 0)
     assert len(target.resumer.machines) == 1
 
@@ -212,6 +218,6 @@ async def test_what_stands_in_the_way_is_answered(tmp_path: Path) -> None:
 async def test_an_order_that_is_not_understood_is_left_alone(tmp_path: Path, raw: bytes) -> None:
     target = await Target.at(tmp_path)
     await target.source.orders.give("host2", "web", raw)
-    await target.orders.tick()
+    await target.look()
     assert target.orders.reserved() == (0, 0)
     assert not target.resumer.machines

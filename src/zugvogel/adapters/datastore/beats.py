@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -24,14 +25,36 @@ class FileBeats:
         self._deadlines = deadlines
         self.last_good_s: float | None = None
         self.allowed_age_s = 9.0
+        self._under_way: set[object] = set()
+        """Writes that may still land; threads take theirs out."""
 
     async def write(self, beat: Beat) -> None:
         data = seal(beat.model_dump_json().encode())
         path = self._folder / layout.checked_host(beat.host)
         started_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        await self._deadlines.run("writing the beat", lambda: self._write(path, data))
+        may_begin = threading.Lock()
+        """Taken once: by the thread that begins the write, or here, once nobody waits for it any more."""
+
+        def write() -> None:
+            if not may_begin.acquire(blocking=False):
+                return
+            try:
+                self._write(path, data)
+            finally:
+                self._under_way.discard(may_begin)
+
+        self._under_way.add(may_begin)
+        try:
+            await self._deadlines.run("writing the beat", write)
+        except BaseException:
+            if may_begin.acquire(blocking=False):
+                self._under_way.discard(may_begin)
+            raise
         self.last_good_s = started_s
         self.allowed_age_s = 0.6 * beat.detection_time_ms / 1000
+
+    def may_still_land(self) -> bool:
+        return bool(self._under_way)
 
     async def read_all(self) -> dict[str, Beat]:
         return await self._deadlines.run("reading the beats", self._read_all)

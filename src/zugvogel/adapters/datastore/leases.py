@@ -27,13 +27,23 @@ _LISTINGS = 5
 
 
 class FileLeases:
-    """`check` (blocking) raises `StorageError` while the datastore is not the one it must be."""
+    """`check` (blocking) raises `StorageError` while the datastore is not the one it must be. `makes_folders`: a
+    claim makes the folder that it needs."""
 
-    def __init__(self, folder: Path, host: str, deadlines: Deadlines, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        deadlines: Deadlines,
+        check: Callable[[], None],
+        *,
+        makes_folders: bool = False,
+    ) -> None:
         self._folder = folder
         self._host = host
         self._deadlines = deadlines
         self._check = check
+        self._makes_folders = makes_folders
 
     async def read(self, vm: str) -> Lease | None:
         folder = self._folder / layout.checked_name(vm)
@@ -58,6 +68,10 @@ class FileLeases:
         self._check()
         target = folder / f"lease.{lease.epoch}"
         data = seal(lease.model_dump_json(indent=1).encode())
+        if self._makes_folders and not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            layout.fsync_folder(folder.parent)
+            layout.fsync_folder(folder.parent.parent)
         try:
             highest = highest_epoch(folder, is_required=True)
         except FileNotFoundError:

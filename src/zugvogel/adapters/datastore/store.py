@@ -43,7 +43,9 @@ class FileMountedDatastore:
         self._isolation_orders = FileOrders(
             root, host, lease_deadlines, self._check, order="isolation", answer="isolation-answer"
         )
-        self._role_leases = FileLeases(layout.own(root) / "roles", host, lease_deadlines, self._check)
+        self._role_leases = FileLeases(  # a datastore of an earlier version has no folders for them
+            layout.own(root) / "roles", host, lease_deadlines, self._check, makes_folders=True
+        )
 
     @property
     def datastore(self) -> Datastore:

@@ -55,7 +55,7 @@ class _Standing:
 
 class ActivePrimary:
     """Whoever judges a datastore calls `finish_round` after each round, whether high availability is enabled or
-    not: a holder that finishes none for T loses the role."""
+    not: a holder that finishes none for T loses the role. `silence_s`: since this host heard any other."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class ActivePrimary:
         interval_s: Callable[[], float],
         detection_time_ms: Callable[[], int],
         is_isolated: Callable[[], bool],
+        silence_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._me = Holder(host=host, boot_id=boot_id)
         self._clock = clock
@@ -80,8 +81,11 @@ class ActivePrimary:
         self._interval_s = interval_s
         self._detection_time_ms = detection_time_ms
         self._is_isolated = is_isolated
+        self._silence_s = silence_s
         self._listed: list[Host] = []
         self._known: dict[str, Host] = {}
+        self._pace_ms = 0
+        """The detection time, which gives the pace, at the last tick."""
         self._standings: dict[str, _Standing] = {}
         self._holders: frozenset[str] = frozenset()
 
@@ -103,6 +107,7 @@ class ActivePrimary:
             self._observe(name, standing)
             if (standing.task is None or standing.task.done()) and self._is_due(name, standing, now):
                 standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
+        self._pace_ms = self._detection_time_ms()
 
     def judges(self, datastore: str) -> bool:
         """This host is the active primary of `datastore`, at this very instant."""
@@ -205,7 +210,23 @@ class ActivePrimary:
             is_isolated=self._is_isolated(),
             beat_age_s=self._beats.own_age_s(name),
             detection_time_s=self._detection_time_ms() / 1000,
+            silence_s=self._silence_s(),
+            hear_each_other=self._do_others_hear_each_other(name),
         )
+
+    def _do_others_hear_each_other(self, name: str) -> bool:
+        """By their beats there. Asked for only while this host hears nobody."""
+        if self._silence_s() < APART * self._detection_time_ms() / 1000:
+            return False
+        others = [host for host in self._known.values() if host.name != self._me.host]
+        seen = self._beats.seen(name)
+        hears = {
+            host.name: of.beat.hears
+            for host in others
+            if (of := seen.get(host.name)) is not None and self._beats.is_current(of) and self._could_claim(of)
+        }
+        fit = {host.name for host in others if host.role is Role.PRIMARY and not host.is_in_maintenance}
+        return judge_role.hear_each_other(hears, fit)
 
     def _incumbent(self, name: str, standing: _Standing) -> Incumbent | None:
         """None: it is no host of the cluster. What was read long ago counts for nothing."""
@@ -242,7 +263,8 @@ class ActivePrimary:
         return seen is not None and seen.stillness.still_s < self._gap_s() and not seen.beat.is_isolated
 
     def _gap_s(self) -> float:
-        return APART * self._detection_time_ms() / 1000
+        """A shortened detection time makes no pause of what was still read at the pace before."""
+        return APART * max(self._detection_time_ms(), self._pace_ms) / 1000
 
     # rounds ------------------------------------------------------------------------------------------
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 from zugvogel.core import failover
 from zugvogel.core.death_proof import proof_of
 from zugvogel.core.failover_facts import (
     AcceptIsolated,
+    AskHeir,
     AskToGiveUp,
+    AskToSettle,
     Decision,
     FailoverSettings,
     FenceHost,
@@ -34,12 +37,12 @@ from zugvogel.domain.host import HostStatus, Verdict
 from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmRecord
-from zugvogel.errors import DeadlineExceeded, ZugvogelError
+from zugvogel.errors import DeadlineExceeded, StorageError, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.fence import Fences
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
 from zugvogel.services.ha.failover_steps import FailoverSteps
+from zugvogel.services.ha.fencing import Fencing
 from zugvogel.services.ha.isolation_orders import IsolationOrders
 from zugvogel.services.ha.judged import Judged
 from zugvogel.services.ha.restart_orders import Caller, RestartOrders
@@ -47,8 +50,6 @@ from zugvogel.services.ha.verdict_events import VerdictEvents
 from zugvogel.services.inventory import Inventory
 
 log = logging.getLogger(__name__)
-
-WORKERS = 64
 
 
 class JudgeRole(Protocol):
@@ -60,7 +61,9 @@ class JudgeRole(Protocol):
 
 class Failover:
     """`statuses` is this host's own judgement of all hosts; `is_silent(datastore, host)`: that host's beat there
-    was seen to stand still for the detection time; `call` an RPC command of any host, this one too."""
+    was seen to stand still for the detection time; `is_silent_since(datastore, host, after)`: so it was read since
+    `after`; `is_guarded(datastore, host)`: its last beat there promised a guard; `call` an RPC command of any
+    host, this one too."""
 
     def __init__(
         self,
@@ -71,40 +74,46 @@ class Failover:
         stores: Callable[[], Sequence[MountedDatastore]],
         statuses: Callable[[], list[HostStatus]],
         is_silent: Callable[[str, str], bool],
+        is_silent_since: Callable[[str, str, float], bool],
+        is_guarded: Callable[[str, str], bool],
         role: JudgeRole,
         call: Caller,
         events: EventLog,
-        fences: Fences | None = None,
+        fences: Fencing | None = None,
     ) -> None:
         self._clock = clock
         self._inventory = inventory
         self._stores = stores
         self._statuses = statuses
         self._is_silent = is_silent
+        self._is_silent_since = is_silent_since
+        self._is_guarded = is_guarded
         self._role = role
         self._events = events
         self._verdicts = VerdictEvents(host, events)
         self._orders = RestartOrders(host, clock, inventory, events, call)
-        self._isolated = IsolationOrders(host, inventory, events)
+        self._isolated = IsolationOrders(host, clock, inventory, events)
         self._steps = FailoverSteps(
-            clock, inventory, events, call, fences, is_dead=self._is_dead, judges=role.judges
+            host, clock, inventory, events, call, fences, is_dead=self._is_dead, judges=role.judges
         )
         self._judged: dict[str, Judged] = {}
         self._seen: dict[str, Verdict] = {}
         self._work: dict[str, tuple[str, asyncio.Task[None]]] = {}
         """vm, or host to fence -> what is being done about it."""
-        self._turns = asyncio.Semaphore(WORKERS)
 
     def waiting(self) -> tuple[str, ...]:
         """Vms that wait for their restart, each with the reason in a sentence; of the datastores this host
         judges."""
         quiet = {Wait.STOPPED, Wait.HOLDER, Wait.RESPONSE}
         waits = [wait for judged in self._judged.values() for wait in judged.waits.values()]
-        return tuple(sorted(f"{wait.vm}: {wait.why}" for wait in waits if wait.wait not in quiet))
+        kept = [f"{vm}: {why}" for judged in self._judged.values() for vm, why in judged.kept.items()]
+        return tuple(sorted([*(f"{wait.vm}: {wait.why}" for wait in waits if wait.wait not in quiet), *kept]))
 
     def why_waiting(self, vm: str) -> str:
         """Why it is not started, in a sentence; empty: it is not missing, or this host does not judge it."""
-        return next((j.waits[vm].why for j in self._judged.values() if vm in j.waits), "")
+        waits = (j.waits[vm].why for j in self._judged.values() if vm in j.waits)
+        kept = (j.kept[vm] for j in self._judged.values() if vm in j.kept)
+        return next(waits, next(kept, ""))
 
     async def stop(self) -> None:
         """Nothing more begins; what is under way is cut off. The next judge finds all on the datastore."""
@@ -145,6 +154,7 @@ class Failover:
         verdicts = {s.host.name: s.verdict for s in statuses}
         if verdicts != self._seen:
             self._seen = verdicts
+            self._steps.note(statuses)
             for judged in self._judged.values():
                 judged.look_again()
         first = next(iter(self._inventory.datastores()), None)
@@ -159,15 +169,25 @@ class Failover:
         if not self._inventory.setting("das.enabled"):
             return
         records = self._inventory.vms()
+        names = self._find_stranded(records, statuses)
         for record in missing(records, statuses):
+            names.add(record.definition.name)
             if record.datastore in self._judged:
                 self._judged[record.datastore].missing.append(record)
+        for judged in self._judged.values():
+            judged.keep_not_given_up(names)
+
+    def _find_stranded(self, records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> set[str]:
+        """Their names."""
+        names: set[str] = set()
         if any(s.verdict is Verdict.STORAGE_LOST for s in statuses):
             by_name = {r.definition.name: r for r in records}
             for found in stranded(by_name, statuses, {vm: self._worker(vm) for vm in by_name}):
+                names.add(found.name)
                 of = self._judged.get(found.record.datastore)
                 if of is not None and not of.was_asked(found.name, self._clock.monotonic()):
                     of.stranded.append(found)
+        return names
 
     def _begin(self, judged: Judged) -> None:
         if judged.task is not None and not judged.task.done():
@@ -179,8 +199,7 @@ class Failover:
         judged.task = asyncio.create_task(self._rounds(judged), name=f"failover on {judged.name}")
 
     def _has_work(self, judged: Judged) -> bool:
-        if not self._inventory.setting("das.enabled"):
-            return False
+        """With high availability off too: until no order is left that somebody may carry out later."""
         return bool(
             not judged.is_adopted
             or judged.missing
@@ -212,7 +231,12 @@ class Failover:
             judged.is_adopted = True
         await self._orders.look(judged.store, statuses)
         names = {r.definition.name for r in judged.missing}
-        await self._isolated.look(judged.store, statuses, names)
+        await self._isolated.look(judged.store, statuses, names, self._work.keys())
+        if not self._inventory.setting("das.enabled"):
+            await self._orders.call_off(judged.store, self._work.keys())
+            judged.keep(())
+            self._role.finish_round(judged.name)
+            return
         situations, is_complete = await self._situations(judged)
         snapshot = self._snapshot(judged, statuses, situations)
         for decision in failover.decide(snapshot):
@@ -231,8 +255,10 @@ class Failover:
         for record, each in zip(due, found, strict=True):
             if isinstance(each, Situation):
                 situations.append(each)
-            elif isinstance(each, ZugvogelError):
-                log.warning("%s: not looked at: %s", record.definition.name, each)
+            elif isinstance(each, Exception):
+                is_defect = not isinstance(each, ZugvogelError)
+                told = each if is_defect else None
+                log.warning("%s: not looked at: %s", record.definition.name, each, exc_info=told)
                 is_complete = is_complete and not isinstance(each, DeadlineExceeded)
             else:
                 raise each
@@ -257,6 +283,7 @@ class Failover:
             refusals=self._orders.refusals(name),
             worker=self._worker(name),
             accepted_epoch=self._isolated.accepted_epoch(name),
+            is_asked=judged.was_asked(name, self._clock.monotonic()),
         )
 
     def _worker(self, vm: str) -> str:
@@ -266,21 +293,23 @@ class Failover:
         return known.host if known is not None else ""
 
     def _snapshot(self, judged: Judged, statuses: list[HostStatus], situations: list[Situation]) -> Snapshot:
-        inventory, datastore = self._inventory, judged.store.datastore
+        inventory, datastore = self._inventory, self._inventory.datastore(judged.name)
         proof = proof_of(datastore)
+        guarded = {s.host.name for s in statuses if self._is_guarded(datastore.name, s.host.name)}
         groups = {r.definition.name: r.definition.ha.anti_affinity for r in inventory.vms()}
         return Snapshot(
             datastore=datastore,
             proof=proof,
             statuses=statuses,
             silent={s.host.name for s in statuses if self._is_dead(judged.name, s)},
+            guarded=guarded,
             vms=situations,
             settings=self._settings(),
             networks={n.name: n for n in inventory.networks()},
             groups={vm: group for vm, group in groups.items() if group},
             ordered=[*self._orders.ordered(), *self._isolated.ordered({s.name for s in situations})],
             stranded=judged.stranded,
-            fences=self._steps.fences(proof, statuses),
+            fences=self._steps.fences(proof, statuses, guarded),
         )
 
     def _settings(self) -> FailoverSettings:
@@ -293,8 +322,13 @@ class Failover:
             max_own_failures=number("das.vmmonitoring.maxfailures"),
         )
 
-    def _is_dead(self, datastore: str, status: HostStatus) -> bool:
-        return status.verdict is Verdict.FAILED and self._is_silent(datastore, status.host.name)
+    def _is_dead(self, datastore: str, status: HostStatus, after: float | None = None) -> bool:
+        """By a reading of its beats there that began at `after` or later; None: by the last one."""
+        if status.verdict is not Verdict.FAILED:
+            return False
+        if after is None:
+            return self._is_silent(datastore, status.host.name)
+        return self._is_silent_since(datastore, status.host.name, after)
 
     # carrying out --------------------------------------------------------------------------------------
 
@@ -304,27 +338,48 @@ class Failover:
             return
         if isinstance(decision, FenceHost):
             subject, worker = f"host {decision.host}", f"the fence device of {decision.host}"
-            self._do(judged, subject, worker, self._steps.fence(decision.host))
+            work_of_fence = self._steps.fence(judged.name, decision.host, self._statuses)
+            self._do(judged, subject, worker, work_of_fence, nullcontext())
             return
         judged.waits.pop(decision.vm, None)
         store = judged.store
         work: Coroutine[Any, Any, None]
         if isinstance(decision, ReleaseLease):
-            work = self._steps.release(store, decision, self._statuses)
+            seen_at = judged.seen_since(decision.vm, decision.lease)
+            work = self._steps.release(store, decision, self._statuses, seen_at)
         elif isinstance(decision, AskToGiveUp):
             judged.asked(decision.vm, self._clock.monotonic())
-            work = self._steps.ask_to_give_up(store, decision)
+            work = self._ask_to_give_up(judged, decision)
+        elif isinstance(decision, AskHeir):
+            judged.asked(decision.vm, self._clock.monotonic())
+            seen_at = judged.seen_since(decision.vm, decision.lease)
+            work = self._steps.ask_heir(store, decision, self._statuses, seen_at)
+        elif isinstance(decision, AskToSettle):
+            judged.asked(decision.vm, self._clock.monotonic())
+            work = self._steps.ask_to_settle(decision)
         elif isinstance(decision, AcceptIsolated):
             self._isolated.begin(decision, judged.name)
             work = self._isolated.give(store, decision)
         else:
             work = self._order(judged, decision)
-        self._do(judged, decision.vm, "the judge", work)
+        self._do(judged, decision.vm, "the judge", work, judged.turns)
 
     def _order(self, judged: Judged, decision: GiveStartOrder | GiveResumeOrder) -> Coroutine[Any, Any, None]:
         definition = self._inventory.vm(decision.vm).definition
         known = self._orders.begin(decision, judged.name, definition)
         return self._orders.give(judged.store, known, decision.reason)
+
+    async def _ask_to_give_up(self, judged: Judged, decision: AskToGiveUp) -> None:
+        try:
+            await self._steps.ask_to_give_up(judged.store, decision, self._statuses)
+            judged.kept.pop(decision.vm, None)
+        except ZugvogelError as error:
+            told = f"{decision.why}; {decision.host} did not give {decision.vm} up: {error.cause}"
+            if judged.not_given_up(decision.vm, told):
+                evidence = {"host": decision.host, "epoch": decision.epoch, "datastore": judged.name}
+                self._events.emit(
+                    "vm.give-up-failed", decision.vm, told, severity=Severity.WARNING, evidence=evidence
+                )
 
     def _wait(self, judged: Judged, wait: WaitFor) -> None:
         if not judged.wait(wait, self._clock.monotonic()):
@@ -340,22 +395,36 @@ class Failover:
             evidence={"waits_for": wait.wait.value, "datastore": judged.name},
         )
 
-    def _do(self, judged: Judged, subject: str, worker: str, work: Coroutine[Any, Any, None]) -> None:
-        """In a task of its own; another round follows at once when it has ended."""
+    def _do(
+        self,
+        judged: Judged,
+        subject: str,
+        worker: str,
+        work: Coroutine[Any, Any, None],
+        turn: AbstractAsyncContextManager[None],
+    ) -> None:
+        """In a task of its own, in its `turn`; another round follows at once when it ends, unless it failed."""
         if subject in self._work:
             work.close()
             return
 
         async def do() -> None:
+            is_done = False
             try:
-                async with self._turns:
+                async with turn:
                     await work
+                is_done = True
             except ZugvogelError as error:
                 log.warning("%s: %s", subject, error)
+                if isinstance(error, StorageError):
+                    self._wait(judged, judged.folder_failed(subject, error.cause))
             except Exception:
                 log.exception("failover: %s", subject)
             finally:
                 del self._work[subject]
+            if not is_done:
+                return
+            judged.folder_works(subject)
             judged.is_due = True
             if self._judged.get(judged.name) is judged and self._role.judges(judged.name):
                 self._find_missing(self._statuses())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 from zugvogel.domain.host import Host
 from zugvogel.errors import Refused
@@ -19,10 +20,14 @@ class Fencing:
         self._fences = fences
         self._turn: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def power_off(self, host: Host) -> str:
+    async def power_off(self, host: Host, still_wanted: Callable[[], bool] = lambda: True) -> str:
+        """`still_wanted` is asked right before the device is told, after the wait for this call's turn; Refused
+        when it is not."""
         if host.name == self._me:
             raise Refused(f"{host.name} does not cut its own power", "another host must do that")
         async with self._turn[host.name]:
+            if not still_wanted():
+                raise Refused(f"the power of {host.name} is not to be cut any more", "see: zv host list")
             return await self._fences.power_off(host)
 
     async def is_on(self, host: Host) -> bool:

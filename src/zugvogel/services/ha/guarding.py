@@ -39,6 +39,8 @@ class Guarding:
         self._orders = GuardOrders(is_armed=False, freeze_after_s=0.0)
         self._has_told = False
         self._was_armed = self._before is not None and self._before.is_armed
+        self._armed_at: float | None = None
+        """When this agent told it so first; None: it is not armed, or was not told by this agent yet."""
         self._was_ticking = True
         self._trouble = ""
 
@@ -47,7 +49,8 @@ class Guarding:
     async def tick(self) -> None:
         if self.is_armed() and not self.is_ticking():
             if self._was_ticking:
-                log.warning("the guard does not tick: it is started; no beat is written before it does")
+                beats = "; no beat is written before it does" if self.is_enabled() else ""
+                log.warning("the guard does not tick: it is started%s", beats)
             self._guard.ensure_running()
         elif self.is_armed() and not self._was_ticking:
             log.info("the guard ticks")
@@ -58,13 +61,16 @@ class Guarding:
         self._has_told = False
 
     def tell(self) -> None:
-        """Never blocks, never raises. Nothing is told while high availability is off and the guard knows it."""
+        """Never blocks, never raises. Nothing is told while it is not armed and knows it."""
+        vms = self._guarded()
+        self._follow_beats({vm.datastore for vm in vms})
         is_armed = self.is_armed()
         if not is_armed and not self._was_armed:
             return
         self._was_armed, self._has_told = is_armed, True
-        vms = self._guarded()
-        self._follow_beats({vm.datastore for vm in vms})
+        if not self.is_enabled():
+            promised = self._promised()
+            vms = tuple(vm for vm in vms if vm.datastore in promised)
         # Copied, not validated: these are this host's own values, several times a second.
         self._orders = self._orders.model_copy(
             update={
@@ -76,8 +82,21 @@ class Guarding:
             }
         )
         self._guard.tell(self._orders)
+        self._armed_at = (self._armed_at or self._clock.monotonic()) if is_armed else None
 
     def is_armed(self) -> bool:
+        """High availability is on, or a beat that stands somewhere still promises a guard: others may go by that
+        when it is on again before this host has heard so."""
+        return self.is_enabled() or bool(self._promised())
+
+    def _promised(self) -> set[str]:
+        """Datastores where a beat stands that promises a guard, as far as can be known."""
+        promised = self._beats.guards_promised()
+        if self._before is not None and self._before.is_armed:
+            promised |= self._good_at.keys() - self._beats.good_times().keys()
+        return promised
+
+    def is_enabled(self) -> bool:
         """High availability is on. Before the registry has been read: as it was."""
         if self._vms.inventory.is_loaded.is_set():
             return bool(self._vms.inventory.setting("das.enabled"))
@@ -138,13 +157,35 @@ class Guarding:
         return report is not None and self._clock.monotonic() - report.ticked_at <= STALE_S
 
     def has_frozen(self, vm: str) -> bool:
-        """The guard keeps it stopped, and would stop it again."""
+        """The guard keeps it stopped, and would stop it again. One that does not tick is started again while high
+        availability is on, and tells then; with it off nobody does that, and what is left of it stops nothing."""
         report = self._guard.report()
-        return report is not None and vm in report.frozen
+        return report is not None and vm in report.frozen and (self.is_enabled() or self.is_ticking())
 
     def may_beat(self) -> bool:
         """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen."""
-        return not self.is_armed() or self.is_ticking()
+        return not self.is_enabled() or self.is_ticking()
+
+    def may_promise(self) -> bool:
+        """What a beat may say (`Beat.is_guarded`): were it the last, the guard would freeze every vm of this host
+        in time. It has had a round since it was armed, and was told of all there is here, also of what an earlier
+        agent left."""
+        report, left = self._guard.report(), self._vms.not_in_care()
+        if not self.is_enabled() or self._armed_at is None or report is None or left is None:
+            return False
+        has_read = report.ticked_at > self._armed_at and self._clock.monotonic() - report.ticked_at <= STALE_S
+        return has_read and left <= {vm.vm for vm in self._orders.vms}
+
+    def may_run(self, datastore: str, since: float) -> bool:
+        """The vCPUs of a vm there, whose claim began at `since` and of which the guard was told, may be let go: no
+        beat came so late since that others may have counted this host as dead and taken the vm over, and should
+        the next one, it is frozen."""
+        if not self.is_armed():
+            return True
+        unbroken_since, age_s = self._beats.unbroken_since(datastore), self._beats.own_age_s(datastore)
+        if unbroken_since is None or age_s is None:
+            return False
+        return unbroken_since <= since and age_s < self.freeze_after_s()
 
     def may_write(self) -> tuple[bool, str]:
         """As `may_beat`, with the cause, for the beats."""

@@ -16,14 +16,20 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmState
 from zugvogel.errors import ZugvogelError
+from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.ha.thawing import Step, Thawing, announce
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.own_lease import read_own
 
 log = logging.getLogger(__name__)
 
+DISARMED_S = 2.0
+"""So long after it was told to let be the guard may still have frozen a vm: in the round it was in."""
+LOOK_S = 5.0
+"""How often leases are looked at while high availability is off: a host may have been confirmed dead wrongly."""
 WHY = "the beats of its host fail; it goes on when they work again and its lease is still this host's"
 
 
@@ -37,18 +43,41 @@ class Holding:
         self._thawing = thawing
         self._rounds: dict[str, asyncio.Task[None]] = {}
         """By datastore: looks at the leases of vms that run."""
+        self._looked_at: float | None = None
+        self._armed_at: float | None = None
+        """When it was so last; None: not since this agent started, or that is long over."""
         self._works: dict[str, asyncio.Task[None]] = {}
         """By vm: what is done about one that is frozen or lost."""
 
     async def tick(self) -> None:
-        if self._guarding.is_armed():
-            self._freeze_overdue()
+        self._follow_armed()
         for guest in list(self._vms.guests.values()):
             if self._is_frozen(guest):
                 self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
-        if self._guarding.is_armed():
+            elif guest.frozen_why == WHY and guest.machine.is_alive and self._is_current(guest):
+                self._begin(self._works, guest.name, partial(self._tell_goes_on, guest))
+        if self._is_look_due():
+            self._looked_at = self._vms.clock.monotonic()
             for datastore in {g.datastore for g in self._vms.guests.values()}:
                 self._begin(self._rounds, datastore, partial(self._look, datastore))
+
+    def _follow_armed(self) -> None:
+        """What is frozen when high availability is turned off goes on like what was frozen before: nobody else
+        lets it."""
+        now = self._vms.clock.monotonic()
+        if self._guarding.is_armed():
+            self._armed_at = now
+            self._freeze_overdue()
+        elif self._armed_at is not None:
+            for guest in self._vms.guests.values():
+                if self._is_current(guest) and guest.machine.is_frozen:
+                    self._tell_frozen(guest)
+            if now - self._armed_at >= DISARMED_S:
+                self._armed_at = None
+
+    def _is_look_due(self) -> bool:
+        is_first = self._looked_at is None or self._guarding.is_armed()
+        return is_first or self._vms.clock.monotonic() - (self._looked_at or 0.0) >= LOOK_S
 
     def close(self) -> None:
         for task in (*self._rounds.values(), *self._works.values()):
@@ -80,12 +109,15 @@ class Holding:
 
     async def _look(self, datastore: str) -> None:
         is_usable, _ = self._beats.usable(datastore)
+        if not is_usable:
+            return
+        store = self._vms.mounted(datastore)
         for guest in list(self._vms.guests.values()):
-            if guest.datastore == datastore and is_usable and self._is_at_rest(guest):
-                await self._logged(guest.name, partial(self._look_at, guest))
+            if guest.datastore == datastore and self._is_at_rest(guest):
+                await self._logged(guest.name, partial(self._look_at, guest, store))
 
-    async def _look_at(self, guest: Guest) -> None:
-        lease = await self._vms.mounted(guest.datastore).leases.read(guest.name)
+    async def _look_at(self, guest: Guest, store: MountedDatastore) -> None:
+        lease = await read_own(store, guest.name, guest.epoch)
         if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
             guest.machine.freeze()
             self._begin(self._works, guest.name, partial(self._settle_lost, guest))
@@ -97,8 +129,13 @@ class Holding:
     async def _settle_lost(self, guest: Guest) -> None:
         """It is frozen. Nobody gives a lease back to this host, so the second look must show the same; one that
         does not was no reason to end it, and then it goes on as any frozen vm."""
-        lease = await self._vms.mounted(guest.datastore).leases.read(guest.name)
+        try:
+            lease = await read_own(self._vms.mounted(guest.datastore), guest.name, guest.epoch)
+        except ZugvogelError:
+            self._tell_frozen(guest)
+            raise
         if lease_rules.holds(lease, self._vms.me):
+            self._tell_frozen(guest)  # as what was frozen here it goes on, also with high availability off
             return
         if self._is_current(guest) and not guest.is_in_move:
             await self._end(guest, lease)
@@ -107,13 +144,13 @@ class Holding:
 
     async def _settle_frozen(self, guest: Guest) -> None:
         self._tell_frozen(guest)
-        thaw = await self._thawing.attempt(guest.machine, guest.datastore)
+        thaw = await self._thawing.attempt(guest.machine, guest.datastore, guest.epoch)
         if not self._is_current(guest):
             return
         if thaw.step is Step.LOST:
             await self._end(guest, thaw.lease)
-        elif thaw.step is Step.GOES_ON and thaw.lease is not None:
-            await self._go_on(guest, thaw.lease)
+        elif thaw.step is Step.GOES_ON:
+            await self._tell_goes_on(guest)
 
     def _tell_frozen(self, guest: Guest) -> None:
         if guest.frozen_why == WHY:
@@ -135,18 +172,18 @@ class Holding:
             },
         )
 
-    async def _go_on(self, guest: Guest, lease: Lease) -> None:
-        """It runs; nothing awaited before it is told so."""
+    async def _tell_goes_on(self, guest: Guest) -> None:
+        """It runs, by `guest.epoch`; nothing awaited before it is told so. Later, when QEMU was let go and did not
+        answer at once."""
         guest.frozen_why = ""
-        guest.epoch = max(guest.epoch, lease.epoch)
         self._vms.inventory.observe(
             Observation(
-                vm=guest.name, observed=VmState.RUNNING, host=self._vms.host, epoch=lease.epoch, why="thawed"
+                vm=guest.name, observed=VmState.RUNNING, host=self._vms.host, epoch=guest.epoch, why="thawed"
             )
         )
         told = f"{guest.name} on {self._vms.host} goes on: its lease was still this host's and was renewed"
-        self._vms.events.emit("vm.thawed", guest.name, told, evidence={"epoch": lease.epoch})
-        await guest.machine.set_tags(epoch=lease.epoch)
+        self._vms.events.emit("vm.thawed", guest.name, told, evidence={"epoch": guest.epoch})
+        await guest.machine.set_tags(epoch=guest.epoch)
         await announce(guest.machine)
 
     # the end -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from zugvogel.ports.clock import Clock
 from zugvogel.ports.pinger import Pinger
 from zugvogel.services.events import EventLog
 from zugvogel.services.heartbeats import HEARD_INTERVALS, HeartbeatService
-from zugvogel.services.ticking import run_every
+from zugvogel.services.ticking import Gaps, run_every
 
 NEVER = float("-inf")
 LEARN_S = 30.0
@@ -71,7 +71,8 @@ class Isolation:
         self._unanswered = (NEVER, 0)
         """Rounds of pings that nobody answered, and the last sign from which they count."""
         self._pinging: asyncio.Task[None] | None = None
-        self._running_since = self._ticked_at = clock.monotonic()
+        self._running_since = clock.monotonic()
+        self._gaps = Gaps(clock, interval_s, HEARD_INTERVALS)
         self._isolated: _Isolated | None = None
         self._why = ""
 
@@ -85,9 +86,8 @@ class Isolation:
 
     async def tick(self) -> None:
         now, interval_s = self._clock.monotonic(), self._interval_s()
-        if now - self._ticked_at > HEARD_INTERVALS * interval_s:
+        if self._gaps.tick():
             self._running_since = now
-        self._ticked_at = now
         if self._isolated is not None and not self.is_isolated():
             self._end(self._isolated, now)
         is_silent = now - self._agents_silent_since() >= HEARD_INTERVALS * interval_s
@@ -101,7 +101,7 @@ class Isolation:
         host's own ticks are late."""
         if self._isolated is None or self._isolated.quiet_since != self._quiet_since():
             return False
-        return self._clock.monotonic() - self._ticked_at <= HEARD_INTERVALS * self._interval_s()
+        return not self._gaps.is_late()
 
     def why(self) -> str:
         """Of the judgement that holds now, in a sentence."""

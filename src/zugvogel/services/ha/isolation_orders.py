@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,20 +13,24 @@ from zugvogel.domain.ha import IsolationOrder
 from zugvogel.domain.host import HostStatus, Verdict
 from zugvogel.domain.task import Severity
 from zugvogel.errors import NotFound, ZugvogelError
+from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
+from zugvogel.services.ha.given_orders import given_to
 from zugvogel.services.inventory import Inventory
 
 log = logging.getLogger(__name__)
 
 
 class IsolationOrders:
-    def __init__(self, host: str, inventory: Inventory, events: EventLog) -> None:
+    def __init__(self, host: str, clock: Clock, inventory: Inventory, events: EventLog) -> None:
         self._host = host
+        self._clock = clock
         self._inventory = inventory
         self._events = events
         self._given: dict[str, tuple[str, IsolationOrder]] = {}
         """vm -> (isolated host, order)."""
+        self._number = 0
 
     def is_any_of(self, datastore: str) -> bool:
         return any(order.datastore == datastore for _, order in self._given.values())
@@ -55,9 +58,7 @@ class IsolationOrders:
 
     async def adopt(self, store: MountedDatastore, hosts: Iterable[str]) -> None:
         """Orders of the judge before this one."""
-        names = list(hosts)
-        found = await asyncio.gather(*(store.isolation_orders.given(host) for host in names))
-        for host, given in zip(names, found, strict=True):
+        for host, given in await given_to(store.isolation_orders, hosts):
             for vm, raw in given.items():
                 try:
                     self._given.setdefault(vm, (host, IsolationOrder.model_validate_json(raw)))
@@ -65,12 +66,22 @@ class IsolationOrders:
                     log.warning("an isolation order for %s is not understood: %s", vm, error)
 
     async def look(
-        self, store: MountedDatastore, statuses: Sequence[HostStatus], missing: AbstractSet[str]
+        self,
+        store: MountedDatastore,
+        statuses: Sequence[HostStatus],
+        missing: AbstractSet[str],
+        being_given: AbstractSet[str] = frozenset(),
     ) -> None:
-        """Take back what is over: the host is not isolated any more, or the vm runs elsewhere."""
+        """Take back what is over: the host is not isolated any more, the vm runs elsewhere, or nothing is missing
+        since high availability is off. One that is `being_given` comes next time: taken back now it would be
+        written after that."""
         isolated = {s.host.name for s in statuses if s.verdict is Verdict.ISOLATED}
         for vm, (host, order) in list(self._given.items()):
-            if order.datastore != store.datastore.name or (host in isolated and vm in missing):
+            if (
+                order.datastore != store.datastore.name
+                or vm in being_given
+                or (host in isolated and vm in missing)
+            ):
                 continue
             try:
                 await store.isolation_orders.take_back(host, vm)
@@ -80,9 +91,11 @@ class IsolationOrders:
             self._given.pop(vm, None)
 
     def begin(self, decision: AcceptIsolated, datastore: str) -> None:
-        """From here on its target's room is promised; `give` gives it."""
+        """From here on its target's room is promised; `give` gives it. Each has an id of its own: of a host that
+        is isolated once more, the same judge may accept the same epoch of the vm again."""
+        self._number += 1
         order = IsolationOrder(
-            id=f"{self._host}-{decision.vm}-{decision.epoch}",
+            id=f"{self._host}-{int(self._clock.monotonic() * 1000)}-{self._number}",
             vm=decision.vm,
             datastore=datastore,
             epoch=decision.epoch,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from zugvogel.domain.task import Severity
 from zugvogel.errors import NotFound, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.looks import Looks
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.tasks import TaskBoard, TaskCancelled, TaskContext
 
@@ -26,11 +28,15 @@ log = logging.getLogger(__name__)
 
 KIND = "vm.isolate"
 CHECK_S = 1.0
+AGAIN_S = 10.0
+"""A response that was not carried out is tried again after so long, while its order stands."""
 ABOUT_TO = "about to be suspended"
+CALLED_OFF, FROZEN = "called off", "frozen"
 
 
 class IsolationResponses:
-    """`tick` each second; it reads nothing unless this host `is_isolated`."""
+    """`tick` each second; it only begins looks, and none unless high availability `is_enabled` and this host
+    `is_isolated`."""
 
     def __init__(
         self,
@@ -39,19 +45,27 @@ class IsolationResponses:
         tasks: TaskBoard,
         stores: Callable[[], Sequence[MountedDatastore]],
         is_isolated: Callable[[], bool],
+        is_enabled: Callable[[], bool],
     ) -> None:
         self._vms = vms
         self._clock = vms.clock
         self._quick = quick
         self._tasks = tasks
         self._stores = stores
-        self._is_isolated = is_isolated
+        self._is_isolated: Callable[[], bool] = lambda: is_enabled() and is_isolated()
         self._taken: dict[str, str] = {}
-        """vm -> the order that was taken up last."""
+        """vm -> the order that was taken up last; not there any more where nothing was done for it."""
+        self._again_at: dict[str, tuple[float, str]] = {}
+        """vm -> when an order that came to nothing is due again, and which."""
+        self.looks = Looks("isolation orders")
+
+    async def stop(self) -> None:
+        await self.looks.stop()
 
     async def tick(self) -> None:
         if self._is_isolated():
-            await asyncio.gather(*(self._look(store) for store in self._stores()))
+            for store in self._stores():
+                self.looks.begin(store.datastore.name, partial(self._look, store))
 
     async def _look(self, store: MountedDatastore) -> None:
         try:
@@ -65,26 +79,48 @@ class IsolationResponses:
             except ValidationError as error:
                 log.warning("isolation order for %s is not understood: %s", vm, error)
                 continue
-            if order.vm == vm and self._taken.get(vm) != order.id:
+            if (
+                order.vm == vm
+                and self._taken.get(vm) != order.id
+                and self._clock.monotonic() >= self._due_at(order)
+            ):
                 self._take_up(order)
+
+    def _due_at(self, order: IsolationOrder) -> float:
+        at, order_id = self._again_at.get(order.vm, (0.0, ""))
+        return at if order_id == order.id else 0.0
 
     def _take_up(self, order: IsolationOrder) -> None:
         """Left for another look while something else is being done with the vm, or it stands still."""
         guest = self._vms.guests.get(order.vm)
-        if guest is None or guest.epoch != order.epoch or guest.busy or _is_frozen(guest):
+        # a lower epoch here: a claim of this host whose outcome it does not know; the judge read it as held here
+        if guest is None or guest.epoch > order.epoch or guest.busy or _is_frozen(guest):
             return
         if order.response is IsolationResponse.LEAVE or not self._is_isolated():
             return
         self._taken[order.vm] = order.id
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
-            ctx.progress("isolated", f"accepted by {order.judge}: {order.response}")
-            return {"response": await self._carry_out(ctx, order, guest)}
+            done = CALLED_OFF
+            try:
+                ctx.progress("isolated", f"accepted by {order.judge}: {order.response}")
+                done = await self._carry_out(ctx, order, guest)
+            finally:
+                if done in {CALLED_OFF, FROZEN}:
+                    self._let_go(order)
+            return {"response": done}
 
         try:
             self._tasks.start(KIND, order.vm, work)
         except Refused as error:  # the agent stops
             log.info("%s: %s", order.vm, error)
+            self._let_go(order)
+
+    def _let_go(self, order: IsolationOrder) -> None:
+        """Nothing was done: the vm is still here, and the order is good for another try."""
+        if self._taken.get(order.vm) == order.id:
+            del self._taken[order.vm]
+            self._again_at[order.vm] = (self._clock.monotonic() + AGAIN_S, order.id)
 
     async def _carry_out(self, ctx: TaskContext, order: IsolationOrder, guest: Guest) -> str:
         """Returns what was done."""
@@ -139,9 +175,9 @@ class IsolationResponses:
         return self._called_off(order)
 
     def _called_off(self, order: IsolationOrder) -> str:
-        told = f"{self._vms.host} is not isolated any more: {order.vm} is left as it is"
+        told = f"{self._vms.host} is not isolated any more, or it need not respond: {order.vm} is left as it is"
         self._vms.events.emit("vm.isolation-called-off", order.vm, told)
-        return "called off"
+        return CALLED_OFF
 
     # suspend -------------------------------------------------------------------------------------------
 
@@ -182,7 +218,7 @@ class IsolationResponses:
         except NotFound:
             return "ended meanwhile"
         if _is_frozen(guest):
-            return "frozen"
+            return FROZEN
         return await self._cut(order, why)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,21 +21,28 @@ from zugvogel.core.failover_facts import GiveResumeOrder, GiveStartOrder, Ordere
 from zugvogel.domain.ha import RestartRecord, StartAnswer, StartOrder
 from zugvogel.domain.host import HostStatus, Verdict
 from zugvogel.domain.task import Severity
-from zugvogel.domain.vm import VmDefinition
-from zugvogel.errors import NotFound, ZugvogelError
+from zugvogel.domain.vm import VmDefinition, VmState
+from zugvogel.errors import DeadlineExceeded, NotFound, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
+from zugvogel.services.ha.given_orders import given_to
 from zugvogel.services.inventory import Inventory
 
 log = logging.getLogger(__name__)
 
 NOTE = "restart.json"
 REFUSED_S = 60.0
-"""A host that refused a vm is not asked again for so long."""
+"""A host that refused a vm is not asked again for so long; one that did not answer for longer each time, so that
+all get their turn."""
 ANSWER_S = 60.0
 """Without an answer for so long another host is ordered; whichever links the next epoch runs the vm."""
+RESUME_ANSWER_S = 900.0
+"""The same for memory, which may be much, or wait for a lock; a load that fails is answered sooner."""
 CALL_S = 5.0
+FAILED_LOOKS = 3
+"""An order that could not be looked after so often in a row is let go of: the vm's lease tells what became of
+it."""
 LOST = "it booted from its disks: what it had not saved is lost"
 
 
@@ -48,22 +56,27 @@ class Caller(Protocol):
 
 @dataclass(slots=True)
 class UnderWay:
-    """An order that was given. Instants are this host's clock."""
+    """An order that was given. Instants are this host's clock. `is_own`: for a vm that failed by itself.
+    `failed_looks`: in a row."""
 
     order: StartOrder
     host: str
     definition: VmDefinition
     since: float
+    is_own: bool = False
+    failed_looks: int = 0
 
 
 @dataclass(slots=True)
 class _History:
-    """Of one vm. `refusals`: host -> (why, until). `own`: restarts after failures of its own."""
+    """Of one vm. `refusals`: host -> (why, until). `unanswered`: orders in a row that no host answered. `own`:
+    restarts after failures of its own."""
 
     record: RestartRecord | None = None
     is_read: bool = False
     ordered_at: float | None = None
     lock_tries: int = 0
+    unanswered: int = 0
     refusals: dict[str, tuple[str, float]] = field(default_factory=dict)
     own: list[float] = field(default_factory=list)
 
@@ -108,6 +121,8 @@ class RestartOrders:
         return history.record
 
     def since_order_s(self, vm: str) -> float | None:
+        """Since the last attempt was ordered. None: never by this host; infinite: that order was none, since it
+        spawned no QEMU, and is made up for at once."""
         at = self._history(vm).ordered_at
         return None if at is None else self._clock.monotonic() - at
 
@@ -131,19 +146,17 @@ class RestartOrders:
 
     async def adopt(self, store: MountedDatastore, hosts: Iterable[str]) -> None:
         """Orders that the judge before this one gave and did not take back."""
-        names = list(hosts)
-        found = await asyncio.gather(*(store.start_orders.given(host) for host in names))
-        for host, given in zip(names, found, strict=True):
+        for host, given in await given_to(store.start_orders, hosts):
             for vm, raw in given.items():
                 try:
                     order = StartOrder.model_validate_json(raw)
                     definition = self._inventory.vm(vm).definition
                 except (ValidationError, NotFound) as error:
                     log.warning("an order for %s to %s is taken back: %s", vm, host, error)
-                    await store.start_orders.take_back(host, vm)
+                    await self._take_back(store, host, vm)
                     continue
                 if vm in self.under_way:
-                    await store.start_orders.take_back(host, vm)
+                    await self._take_back(store, host, vm)
                     continue
                 now = self._clock.monotonic()
                 self.under_way[vm] = UnderWay(order, host, definition, now)
@@ -166,16 +179,17 @@ class RestartOrders:
             why=decision.cause,
         )
         history.ordered_at = now
-        if isinstance(decision, GiveStartOrder) and decision.is_own_failure:
+        is_own = isinstance(decision, GiveStartOrder) and decision.is_own_failure
+        if is_own:
             history.own.append(now)
-        known = self.under_way[decision.vm] = UnderWay(order, decision.host, definition, now)
+        known = self.under_way[decision.vm] = UnderWay(order, decision.host, definition, now, is_own)
         return known
 
     async def give(self, store: MountedDatastore, known: UnderWay, reason: str) -> None:
         """The note first: an attempt that is not counted would be made once too often."""
         order = known.order
         try:
-            await self._note(store, order, attempts=order.attempt)
+            await self._note(store, order, attempts=order.attempt, is_ordered=True)
             await store.start_orders.give(known.host, order.vm, order.model_dump_json().encode())
         except ZugvogelError:
             self._drop(known)
@@ -196,21 +210,49 @@ class RestartOrders:
     # looking after -------------------------------------------------------------------------------------
 
     async def look(self, store: MountedDatastore, statuses: Sequence[HostStatus]) -> None:
-        """One look at each order of this datastore: is it done, refused, or given to a host that is gone?"""
+        """One look at each order of this datastore: is it done, refused, or given to a host that is gone? What is
+        wrong with one vm's folder holds up nobody else. Raises `DeadlineExceeded` where the datastore does not
+        answer."""
         by_name = {status.host.name: status for status in statuses}
         running = {
             vm.name: (status.host.name, vm.epoch)
             for status in statuses
             if status.verdict in SPEAKS and status.report is not None
             for vm in status.report.vms
+            if vm.state is VmState.RUNNING
         }
         name = store.datastore.name
-        looks = [
-            self._look(store, known, by_name.get(known.host), running.get(vm))
-            for vm, known in list(self.under_way.items())
-            if known.order.datastore == name
-        ]
-        await asyncio.gather(*looks)
+        orders = [(vm, known) for vm, known in self.under_way.items() if known.order.datastore == name]
+        looks = [self._look(store, known, by_name.get(known.host), running.get(vm)) for vm, known in orders]
+        late: DeadlineExceeded | None = None
+        for (_, known), failure in zip(orders, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+            if isinstance(failure, DeadlineExceeded):
+                late = failure
+            elif failure is None:
+                known.failed_looks = 0
+            elif isinstance(failure, Exception):
+                await self._failed_look(store, known, failure)
+            else:
+                raise failure
+        if late is not None:
+            raise late
+
+    async def _failed_look(self, store: MountedDatastore, known: UnderWay, why: Exception) -> None:
+        known.failed_looks += 1
+        is_defect = not isinstance(why, ZugvogelError)
+        log.warning(
+            "%s: its order is not looked after: %s", known.order.vm, why, exc_info=why if is_defect else None
+        )
+        if known.failed_looks >= FAILED_LOOKS:
+            await self._end(store, known)
+
+    async def call_off(self, store: MountedDatastore, being_given: AbstractSet[str]) -> None:
+        """High availability is off: nobody is to find an order later. One that was taken up goes on. Those that
+        are `being_given` come next time."""
+        for vm, known in list(self.under_way.items()):
+            if known.order.datastore == store.datastore.name and vm not in being_given:
+                await store.start_orders.take_back(known.host, vm)
+                self._drop(known)
 
     async def _look(
         self,
@@ -230,10 +272,16 @@ class RestartOrders:
         answer = await self._answer(store, known)
         if answer is not None and answer.why:
             await self._refused(store, known, answer)
-        elif self._clock.monotonic() - known.since > ANSWER_S:
+            return
+        if answer is not None and answer.epoch > order.epoch and status.is_report_stale:
+            await self._verified(store, known, known.host, answer.epoch)  # its report does not come through
+            return
+        patience_s = RESUME_ANSWER_S if order.is_resume and answer is None else ANSWER_S
+        if self._clock.monotonic() - known.since > patience_s:
             what = "told that it runs but does not report it" if answer is not None else "did not answer"
-            self._refuse(known, f"{what} within {ANSWER_S:.0f} s")
-            await self._failed(store, known, f"{known.host} {what} within {ANSWER_S:.0f} s")
+            self._history(order.vm).unanswered += 1
+            told = f"{what} within {patience_s:.0f} s"
+            await self._failed(store, known, f"{known.host} {told}", refusal=told)
 
     async def _answer(self, store: MountedDatastore, known: UnderWay) -> StartAnswer | None:
         raw = await store.start_orders.answer_of(known.host, known.order.vm)
@@ -246,7 +294,7 @@ class RestartOrders:
     async def _verified(self, store: MountedDatastore, known: UnderWay, host: str, epoch: int) -> None:
         order, history = known.order, self._history(known.order.vm)
         await self._note(store, order, attempts=order.attempt, is_verified=True)
-        history.lock_tries = 0
+        history.lock_tries = history.unanswered = 0
         history.refusals.clear()
         await self._end(store, known)
         took_s = self._clock.monotonic() - known.since
@@ -259,26 +307,38 @@ class RestartOrders:
         """Only an attempt that may have spawned a QEMU is used up: not one that met a held lock, nor one that was
         refused before the lease was claimed."""
         order, history = known.order, self._history(known.order.vm)
+        history.unanswered = 0
         if answer.is_lock_held:
             history.lock_tries += 1
             await self._note(store, order, attempts=order.attempt - 1, why=answer.why)
             await self._end(store, known)
             return
         history.lock_tries = 0
-        lease = await store.leases.read(order.vm)
-        self._refuse(known, answer.why)
-        if lease is not None and lease.epoch == order.epoch:
-            log.warning("%s: %s does not start it: %s", order.vm, known.host, answer.why)
-            await self._note(store, order, attempts=order.attempt - 1, why=answer.why)
-            await self._end(store, known)
-            return
-        await self._failed(store, known, f"{known.host}: {answer.why}")
+        await self._failed(store, known, f"{known.host}: {answer.why}", refusal=answer.why)
+
+    def _uncount(self, known: UnderWay) -> None:
+        history = self._history(known.order.vm)
+        history.ordered_at = float("-inf")
+        if known.is_own and known.since in history.own:
+            history.own.remove(known.since)
 
     def _refuse(self, known: UnderWay, why: str) -> None:
-        self._history(known.order.vm).refusals[known.host] = (why, self._clock.monotonic() + REFUSED_S)
+        history = self._history(known.order.vm)
+        history.refusals[known.host] = (why, self._clock.monotonic() + REFUSED_S * max(1, history.unanswered))
 
-    async def _failed(self, store: MountedDatastore, known: UnderWay, why: str) -> None:
+    async def _failed(self, store: MountedDatastore, known: UnderWay, why: str, *, refusal: str = "") -> None:
+        """`refusal`: why the host is passed over for a while. Where nobody claimed the lease no QEMU was spawned,
+        so that no attempt is used up, and the next order is given at once."""
         order = known.order
+        lease = await store.leases.read(order.vm)
+        if refusal:
+            self._refuse(known, refusal)
+        if lease is not None and lease.epoch == order.epoch:
+            log.warning("%s: %s does not start it: %s", order.vm, known.host, why)
+            self._uncount(known)
+            await self._note(store, order, attempts=order.attempt - 1, why=why)
+            await self._end(store, known)
+            return
         await self._note(store, order, attempts=order.attempt, why=why)
         await self._end(store, known)
         what = "resume" if order.is_resume else "start"
@@ -292,10 +352,13 @@ class RestartOrders:
 
     async def _end(self, store: MountedDatastore, known: UnderWay) -> None:
         self._drop(known)
+        await self._take_back(store, known.host, known.order.vm)
+
+    async def _take_back(self, store: MountedDatastore, host: str, vm: str) -> None:
         try:
-            await store.start_orders.take_back(known.host, known.order.vm)
+            await store.start_orders.take_back(host, vm)
         except ZugvogelError as error:
-            log.warning("%s: order to %s not taken back: %s", known.order.vm, known.host, error)
+            log.warning("%s: order to %s not taken back: %s", vm, host, error)
 
     def _drop(self, known: UnderWay) -> None:
         if self.under_way.get(known.order.vm) is known:
@@ -307,6 +370,7 @@ class RestartOrders:
         order: StartOrder,
         *,
         attempts: int,
+        is_ordered: bool = False,
         is_verified: bool = False,
         why: str = "",
     ) -> None:
@@ -315,6 +379,7 @@ class RestartOrders:
             vm=order.vm,
             failed_epoch=order.epoch,
             attempts=attempts,
+            is_ordered=is_ordered,
             is_verified=is_verified,
             own_failures=len(history.own),
             why=why,

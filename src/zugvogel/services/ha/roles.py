@@ -59,6 +59,8 @@ class Roles:
         if self._inventory.host(self._name).role is not Role.PRIMARY:
             self._failed_since.clear()
             return
+        if self._can_nothing_be_due():
+            return
         statuses = await self._statuses()
         failed_for_s = self._failed_for_s(statuses)
         ready = _ready(statuses)
@@ -73,6 +75,12 @@ class Roles:
             return _records(hosts, again.changes if again else {})
 
         await self._change(decide, found.why)
+
+    def _can_nothing_be_due(self) -> bool:
+        """Not even if every host were live; then nobody needs to judge them for this."""
+        hosts, policy = self._inventory.hosts(), self._policy()
+        is_static = policy.replace_after_s is None
+        return is_static and roles.due(hosts, {h.name for h in hosts}, {}, policy) is None
 
     async def hand_over(self, host: str, *, is_in_maintenance: bool) -> str | None:
         """Put `host` into maintenance, or take it out; into it a primary hands its role over in the same moment

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +18,8 @@ from zugvogel.domain.ha import StartAnswer, StartOrder
 from zugvogel.errors import ImageLocked, InvalidInput, ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.peers import Handler
 from zugvogel.ports.storage import MountedDatastore
-from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.looks import Looks
 from zugvogel.services.suspend.resuming import Resumer
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,8 @@ KILL_S = 20.0
 
 class StartOrders:
     """RPC commands ``ha.start`` and ``ha.give_up``; `tick` each second. `is_enabled`: HA is; orders on the
-    datastore are looked for only then. `tell_now`: have the primaries hear of a vm that runs now."""
+    datastore are looked for only then. `usable(datastore)`: this host's last beat there was written in time, and
+    why not. `tell_now`: have the primaries hear of a vm that runs now."""
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class StartOrders:
         stores: Callable[[], Sequence[MountedDatastore]],
         *,
         is_enabled: Callable[[], bool],
+        usable: Callable[[str], tuple[bool, str]],
         tell_now: Callable[[], Awaitable[None]],
         failpoint: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -43,17 +47,20 @@ class StartOrders:
         self._resumer = resumer
         self._stores = stores
         self._is_enabled = is_enabled
+        self._usable = usable
         self._tell_now = tell_now
         self._failpoint = failpoint
         self._taken: dict[str, str] = {}
         """vm -> the order that was taken up last; an order is taken up once."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self.looks = Looks("orders to start")
 
     def handlers(self) -> dict[str, Handler]:
         return {"ha.start": self._on_start, "ha.give_up": self._on_give_up}
 
     async def stop(self) -> None:
         """What is under way is cut off as by a crash; the next agent settles it."""
+        await self.looks.stop()
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -71,9 +78,10 @@ class StartOrders:
         return {}
 
     async def tick(self) -> None:
-        """Take up orders that are new. A datastore that does not answer holds up nobody else's."""
+        """Begin to take up orders that are new. A datastore that does not answer holds up nobody else's."""
         if self._is_enabled():
-            await asyncio.gather(*(self._look(store) for store in self._stores()))
+            for store in self._stores():
+                self.looks.begin(store.datastore.name, partial(self._look, store))
 
     async def _look(self, store: MountedDatastore) -> None:
         try:
@@ -146,29 +154,52 @@ class StartOrders:
     # giving up -----------------------------------------------------------------------------------------
 
     async def _on_give_up(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """End the QEMU of a vm whose datastore this host does not reach. An answer says that no process of it is
-        left here; none is started without a claim. Raises where that cannot be said."""
+        """End the QEMU of a vm whose datastore this host does not reach, or (`dead_heir`) whose live migration was
+        to run it on a host that is dead. An answer says that no process of it is left here; none is started
+        without a claim. Raises where that cannot be said."""
         name, epoch = str(payload["vm"]), int(payload["epoch"])
         await self._vms.looked_at(name)
         guest = self._vms.guests.get(name)
         if guest is None:
-            if self._vms.is_in_care(name) or name in self._vms.unclaimed:
+            if self._vms.may_have_process(name):
                 raise Refused(f"{self._vms.host} still has something of {name}", f"see: zv vm show {name}")
             return {}
-        if guest.epoch != epoch:
+        if guest.epoch > epoch:  # a lower one: a claim of this host whose outcome it does not know
             raise Refused(f"{name} runs here at epoch {guest.epoch}, not {epoch}", "its lease has gone on")
+        dead_heir = str(payload.get("dead_heir", ""))
+        self._refuse_keeping(guest, dead_heir)
+        guest.failure_why = (
+            f"{dead_heir}, which was to run it from here on, died"
+            if dead_heir
+            else f"{self._vms.host} had lost datastore {guest.datastore}, so it was given up"
+        )
+        await self._kill(guest)
+        return {}
+
+    def _refuse_keeping(self, guest: Guest, dead_heir: str) -> None:
+        """Raises for a vm that this host does better to keep."""
+        name = guest.name
+        if dead_heir:
+            if guest.machine.is_alive and not guest.awaits_heir:
+                raise Refused(f"{name} has not been handed over to {dead_heir}", f"see: zv vm show {name}")
+            return
         if guest.is_in_move:
             raise Refused(f"{name} is {guest.busy}", "see: zv task list")
-        guest.failure_why = f"{self._vms.host} had lost datastore {guest.datastore}, so it was given up"
+        if self._usable(guest.datastore)[0]:
+            raise Refused(
+                f"the beats of {self._vms.host} on {guest.datastore} work again, so {name} stays there",
+                f"see: zv ha explain {self._vms.host}",
+            )
+
+    async def _kill(self, guest: Guest) -> None:
         try:
             async with asyncio.timeout(KILL_S):
                 await guest.machine.kill()
         except TimeoutError:
-            log.warning("%s: its QEMU did not end within %.0f s", name, KILL_S)
+            log.warning("%s: its QEMU did not end within %.0f s", guest.name, KILL_S)
         if guest.machine.is_alive:
             guest.failure_why = ""
             raise ProcedureFailed(
-                f"the QEMU of {name} on {self._vms.host} cannot be ended: it waits for its disk",
+                f"the QEMU of {guest.name} on {self._vms.host} cannot be ended: it waits for its disk",
                 f"cut the power of {self._vms.host}, then: zv host confirm-dead {self._vms.host}",
             )
-        return {}

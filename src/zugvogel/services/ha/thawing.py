@@ -16,6 +16,7 @@ from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.own_lease import read_own
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +51,36 @@ class Thawing:
         self._beats = beats
         self._guarding = guarding
 
-    async def attempt(self, machine: Machine, datastore: str) -> Thaw:
-        """One try; nothing runs unless it `goes on`. Raises for a datastore that fails, as `waits`."""
-        name, leases = machine.vm, self._vms.mounted(datastore).leases
+    async def attempt(self, machine: Machine, datastore: str, epoch: int) -> Thaw:
+        """One try; nothing runs unless it `goes on`. `epoch`: the last one this host linked for the vm. Raises for
+        a datastore that fails, or shows an older lease, as `waits`; and where QEMU was let go but does not
+        answer."""
+        name, store = machine.vm, self._vms.mounted(datastore)
         if not self._is_fresh(datastore):
             return WAITS
         self._guarding.tell()
         if not await self._is_let_go(name):
             return WAITS
-        lease = await leases.read(name)
+        lease = await read_own(store, name, epoch)
         if not lease_rules.holds(lease, self._vms.me):
             return Thaw(Step.LOST, lease)
         claim = lease_rules.go_on(lease, name, self._vms.me, why=WHY, at=self._clock.now_iso())
+        since = self._clock.monotonic()
         try:
-            linked = await leases.claim(claim)
+            linked = await store.leases.claim(claim)
         except LeaseTaken:  # by others, or by a claim of our own that was on its way: the next look tells
             return WAITS
-        if not self._is_fresh(datastore):  # the link took long: others may be about to take over again
-            return WAITS
+        self._note(machine, linked)
+        if not (self._is_fresh(datastore) and self._guarding.may_run(datastore, since)):
+            return WAITS  # the link took long, or the agent stood still: others may have taken over again
         await machine.thaw()
         return Thaw(Step.GOES_ON, linked)
+
+    def _note(self, machine: Machine, linked: Lease) -> None:
+        """At once: what comes after it may fail."""
+        guest = self._vms.guests.get(machine.vm)
+        if guest is not None and guest.machine is machine:
+            guest.epoch = max(guest.epoch, linked.epoch)
 
     def _is_fresh(self, datastore: str) -> bool:
         age_s = self._beats.own_age_s(datastore)

@@ -14,7 +14,7 @@ from typing import Any
 from zugvogel.core import lease_rules
 from zugvogel.core.source_machine import Action, Event
 from zugvogel.domain.host import Host
-from zugvogel.domain.lease import Lease
+from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.migration import (
     IncomingReady,
     IncomingRequest,
@@ -207,6 +207,7 @@ class SourceActions:
 
     async def _word_by_datastore(self, move: Move, why: str) -> Event | None:
         """The word lies in the vm's folder from here on: it counts as given, whoever reads it when."""
+        move.guest.awaits_heir = True
         log.warning("%s: word given through the datastore: %s", move.guest.name, why)
         while True:
             try:
@@ -242,13 +243,21 @@ class SourceActions:
             lease = await self._read_lease(move)
             is_ours = lease is not None and lease.holder == self._vms.me  # linked anew after a freeze
             if lease is not None and lease.epoch > move.record.epoch and not is_ours:
-                return Event.TARGET_CLAIMED
+                return self._gone_on(move, lease)
             refusal = await self._target_never_will(move)
             if refusal is not None:
                 return refusal
             move.resume_at = move.resume_at or self._clock.monotonic()
             quick, slow = CLAIM_POLL_S
             await self._clock.sleep(quick if self._clock.monotonic() < patience else slow)
+
+    def _gone_on(self, move: Move, lease: Lease) -> Event:
+        """Of a target that claimed, this host sees its claim or a later epoch; the next one is of whoever gave the
+        vm free because the target is dead."""
+        if lease.state is LeaseState.RELEASED and lease.epoch <= max(move.record.epoch, move.guest.epoch) + 1:
+            move.reason = move.reason or lease.why
+            return Event.TARGET_LOST
+        return Event.TARGET_CLAIMED
 
     async def _read_lease(self, move: Move) -> Lease | None:
         try:
@@ -269,11 +278,14 @@ class SourceActions:
             return Event.TARGET_LOST
         except ZugvogelError as error:
             move.progress("switchover", f"{move.target.name} may run the vm but does not answer: {error.cause}")
+            move.guest.awaits_heir = True
             return None
+        move.guest.awaits_heir = False
         return self._after_word(move, status) if status.phase is TargetPhase.GONE else None
 
     async def _continue_source(self, move: Move) -> Event | None:
         """The target proved that it never ran the vm and never will: the source goes on."""
+        move.guest.awaits_heir = False
         deadline = self._clock.monotonic() + CONTINUE_S
         while True:
             try:
@@ -322,6 +334,7 @@ class SourceActions:
                 await self._clock.sleep(0.5)
 
     def _observe_running(self, move: Move) -> None:
+        move.guest.awaits_heir = False
         self._vms.inventory.observe(
             Observation(
                 vm=move.guest.name,

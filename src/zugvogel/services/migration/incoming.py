@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from zugvogel.core import lease_rules
@@ -22,7 +23,9 @@ from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, Unre
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus
 from zugvogel.services.inventory import Observation
-from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.letting_go import NEVER, may_go
+from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.looks import Looks
 from zugvogel.services.migration.records import MigrationRecords
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ SILENCE_S = 20.0
 ADOPTED_SILENCE_S = 5.0
 """The same for a session that an earlier agent had prepared: its source has asked before."""
 START_WAIT_S = 5.0
+AGAIN_S = 0.5
 NOT_RUN = {MachineStatus.INMIGRATE, MachineStatus.PRELAUNCH, MachineStatus.PAUSED}
 """States of a QEMU that was started to take a vm in and was never told to run it."""
 REMEMBERED = 256
@@ -42,7 +46,8 @@ Failpoint = Callable[[str], Any]
 
 @dataclass(slots=True)
 class Session:
-    """One incoming vm. `heard_at` is the last time the source asked, on this host's clock."""
+    """One incoming vm. Instants are this host's clock. `heard_at`: the source asked last; `since`: its word cannot
+    be older. `has_run`: it may have run; `is_going`: it was let go."""
 
     id: str
     vm: str
@@ -57,6 +62,8 @@ class Session:
     why: str = ""
     is_loaded: bool = False
     has_run: bool = False
+    is_going: bool = False
+    since: float = NEVER
     is_paused: bool = False
     """QEMU stopped it after it ran here: a disk failed before this host's claim was linked."""
     patience_s: float = SILENCE_S
@@ -91,6 +98,7 @@ class IncomingMigrations:
         self.is_ready = asyncio.Event()
         """Set once the QEMUs of an earlier agent are sessions again: before that nobody is told "unknown"."""
         self._background: set[asyncio.Task[Any]] = set()
+        self.looks = Looks("incoming vms")
 
     def handlers(self) -> dict[str, Any]:
         return {
@@ -100,9 +108,10 @@ class IncomingMigrations:
             "migration.abort": self._on_abort,
         }
 
-    def reserved(self) -> tuple[int, int]:
-        """(bytes, cpus) promised to vms that are on their way here."""
-        waiting = [s for s in self.sessions.values() if s.phase in {TargetPhase.PREPARED, TargetPhase.RUNNING}]
+    def reserved(self, but: str = "") -> tuple[int, int]:
+        """(bytes, cpus) promised to vms that are on their way here, to all `but` this one."""
+        is_open = {TargetPhase.PREPARED, TargetPhase.RUNNING}
+        waiting = [s for s in self.sessions.values() if s.phase in is_open and s.vm != but]
         memory = sum(s.definition.memory_bytes + MEMORY_OVERHEAD_BYTES for s in waiting)
         return memory, sum(s.definition.cpus for s in waiting)
 
@@ -131,6 +140,7 @@ class IncomingMigrations:
             source=request.source,
             phase=TargetPhase.PREPARED,
             heard_at=self._clock.monotonic(),
+            since=self._clock.monotonic(),
         )
         self._remember(session)
         began = self._clock.monotonic()
@@ -241,8 +251,8 @@ class IncomingMigrations:
         return self._status(await self._session(payload))
 
     async def _on_word(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The source says ``completed``: run it. Answers after the vCPUs run; `gone` proves that they never
-        did and never will."""
+        """The source says ``completed``: run it. Answers after the vCPUs run, or where they are to run as soon as
+        this host's claim is linked; `gone` proves that they never did and never will."""
         session = await self._session(payload)
         await self.take_word(session)
         return self._status(session)
@@ -263,14 +273,20 @@ class IncomingMigrations:
         self._spawn_background(self._after_word(session, machine))
 
     async def _cont(self, session: Session, machine: Machine) -> None:
-        """Once `cont` is on its way only QEMU's own refusal proves that no vCPU ran."""
+        """Once `cont` is on its way only QEMU's own refusal proves that no vCPU ran. Not let go here where this
+        host may have been counted as dead: it must claim first."""
         await machine.status()  # a QEMU that is gone already never ran the vm
-        session.has_run = True
         self._vms.run_unclaimed(machine, session.datastore)
+        if not self._vms.may_run(session.datastore, session.since):
+            log.warning(
+                "%s: this host's beats have failed since it was prepared: claimed before it runs", session.vm
+            )
+            return
+        session.has_run = session.is_going = True
         try:
             await machine.cont()
         except ProcedureFailed:
-            session.has_run = False
+            session.has_run = session.is_going = False
             raise
 
     async def _not_run(self, session: Session, machine: Machine, error: ZugvogelError) -> None:
@@ -292,11 +308,27 @@ class IncomingMigrations:
                 await self._clock.sleep(0.01)
 
     async def _on_abort(self, payload: dict[str, Any]) -> dict[str, Any]:
-        session = await self._session(payload)
+        """Answers `gone` when its QEMU is gone, so that no word, however late, lets it run here any more. With
+        `vm` also for a migration of which nothing is left here; Refused while something of the vm is."""
+        try:
+            session = await self._session(payload)
+        except NotFound:
+            if "vm" not in payload:
+                raise
+            return self._nothing_left(str(payload["migration_id"]), str(payload["vm"]))
         async with session.lock:
             if session.phase is TargetPhase.PREPARED:
                 await self._give_up(session, str(payload.get("why", "the source gave up")))
+            elif session.phase is TargetPhase.GONE and session.machine is not None and session.machine.is_alive:
+                await session.machine.kill()  # an abort that was cut off in the middle
         return self._status(session)
+
+    def _nothing_left(self, migration_id: str, vm: str) -> dict[str, Any]:
+        if self._vms.is_in_care(vm):
+            raise Refused(f"{self._vms.host} still has something of {vm}", f"see: zv vm show {vm}")
+        why = f"{self._vms.host} has nothing of it"
+        status = IncomingStatus(migration_id=migration_id, phase=TargetPhase.GONE, is_loaded=False, why=why)
+        return status.model_dump(mode="json")
 
     async def _give_up(self, session: Session, why: str) -> None:
         session.phase, session.why = TargetPhase.GONE, why
@@ -306,7 +338,8 @@ class IncomingMigrations:
     # after the word ------------------------------------------------------------------------------
 
     async def _after_word(self, session: Session, machine: Machine) -> None:
-        await self._announce(session, machine)
+        if session.is_going:
+            await self._announce(session, machine)
         await self._failpoint("target.before-claim")
         await self._claim(session, machine)
 
@@ -318,9 +351,11 @@ class IncomingMigrations:
 
     async def _claim(self, session: Session, machine: Machine) -> None:
         """The heir claims the next epoch; until it can, it counts as holder (it was given the word)."""
+        since = self._clock.monotonic()
         lease = await self._link_claim(session)
         if lease is None:
             await machine.kill()
+            session.has_run = True  # whether it did or not, nobody else goes on from here
             session.phase, session.why = TargetPhase.GONE, "its lease was taken over by another host"
             self._vms.events.emit(
                 "vm.fenced",
@@ -332,20 +367,42 @@ class IncomingMigrations:
         guest = self._vms.admit(machine, session.definition, session.datastore, lease.epoch)
         guest.is_paused = session.is_paused
         session.epoch, session.phase = lease.epoch, TargetPhase.CLAIMED
+        if not session.is_going and not await self._let_go(session, guest, since):
+            return
         await self._tell_now()  # before the registry names this host: nobody finds the vm without its report
-        await machine.set_tags(role="vm", epoch=lease.epoch)
+        await machine.set_tags(role="vm", epoch=guest.epoch)
         self._vms.inventory.observe(
             Observation(
                 vm=session.vm,
                 observed=VmState.RUNNING,
                 host=self._vms.host,
-                epoch=lease.epoch,
+                epoch=guest.epoch,
                 why=f"live migration from {session.source}",
             )
         )
         if not machine.is_alive:
             guest.end_how = "killed right after the move"
             await self._vms.settle_end(guest)
+
+    async def _let_go(self, session: Session, guest: Guest, since: float) -> bool:
+        """It is claimed, and its memory is nowhere else: let it go as soon as that may be. False: it is ended
+        here, since it is another host's by now or QEMU refuses."""
+        while await may_go(self._vms, guest, since):
+            session.has_run = True
+            try:
+                await guest.machine.cont()
+            except ProcedureFailed as error:
+                guest.failure_why = f"{self._vms.host} could not run it: {error}"
+                break
+            except ZugvogelError as error:
+                log.warning("%s: not let go yet: %s", session.vm, error)
+                await self._clock.sleep(AGAIN_S)
+                continue
+            session.is_going = True
+            await self._announce(session, guest.machine)
+            return True
+        await guest.machine.kill()
+        return False
 
     async def _link_claim(self, session: Session) -> Lease | None:
         """The lease that makes this host the holder. None only when the lease was read and belongs to somebody
@@ -378,14 +435,11 @@ class IncomingMigrations:
     # rounds --------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Once a second: words that came by the datastore, sources that fell silent, heirs no longer named."""
+        """Once a second: words that came by the datastore, sources that fell silent, heirs no longer named. It
+        only begins to look: a datastore that does not answer holds up only its own."""
         for session in list(self.sessions.values()):
-            if session.phase is not TargetPhase.PREPARED or session.lock.locked():
-                continue
-            try:
-                await self._look_after(session)
-            except ZugvogelError as error:
-                log.warning("%s: not looked after: %s", session.vm, error)
+            if session.phase is TargetPhase.PREPARED and not session.lock.locked():
+                self.looks.begin(session.id, partial(self._look_after, session))
 
     async def _look_after(self, session: Session) -> None:
         silent_s = self._clock.monotonic() - session.heard_at
@@ -426,11 +480,13 @@ class IncomingMigrations:
         self._remember(session)
         session.watcher = asyncio.create_task(self._watch(session, machine))
         # only one that was told to run is ever frozen
-        status = MachineStatus.OTHER if machine.is_frozen else await machine.status()
+        is_frozen = machine.is_frozen
+        status = MachineStatus.OTHER if is_frozen else await machine.status()
         if status in NOT_RUN:
             session.is_loaded = (await machine.migration()).status == "completed"
         else:
             session.phase, session.is_loaded, session.has_run = TargetPhase.RUNNING, True, True
+            session.is_going = not is_frozen
             session.is_paused = status is MachineStatus.IO_ERROR
             self._vms.run_unclaimed(machine, session.datastore)
             self._spawn_background(self._after_word(session, machine))

@@ -8,19 +8,17 @@ import logging
 import secrets
 from typing import Any
 
-from zugvogel.core import cpu, lease_rules
+from zugvogel.core import cpu
 from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.host import Host, HostFacts, HostStatus, Verdict
 from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
 from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Event, Severity, Task
-from zugvogel.domain.vm import VmRecord, VmState
-from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable, ZugvogelError
+from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable
 from zugvogel.ports.backend import BaselineStatus, SettingValue
-from zugvogel.services.inventory import Observation
 from zugvogel.services.membership import Membership
+from zugvogel.services.operations.dead_hosts import DeadHosts
 from zugvogel.services.operations.world import World
-from zugvogel.services.tasks import TaskContext
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +27,7 @@ class ClusterOperations:
     def __init__(self, world: World, membership: Membership) -> None:
         self._w = world
         self._membership = membership
+        self._dead = DeadHosts(world)
         self.tickets: dict[str, str] = {}
         world.handlers.update({"task.get": self._on_task, "task.cancel": self._on_cancel})
 
@@ -124,72 +123,28 @@ class ClusterOperations:
         return self._w.host()
 
     async def remove_host(self, name: str) -> None:
+        """Refused while it shows a sign of life, and while it holds a vm by its lease: that it is silent does not
+        say that its vms have ended, so somebody must."""
         status = await self._w.status_of(name)
         if name == self._w.me or status.verdict is not Verdict.FAILED:
             raise Refused(f"{name} is {status.verdict}", "stop its agent first (systemctl stop zugvogel)")
-        holds = [v.definition.name for v in self._w.inventory.vms() if v.host == name and v.observed == "running"]
-        if holds:
+        held, unread = await self._dead.held_by(name)
+        if held:
             raise Refused(
-                f"{name} still holds {', '.join(holds)}",
+                f"{name} still holds {', '.join(each.vm for each in held)}",
                 f"stop them, or if it is gone for good: zv host confirm-dead {name}",
             )
         await self._membership.remove_host(name)
-        self._w.events.emit("host.removed", name, f"{name} was removed from the cluster")
+        unsure = f"; the leases of {', '.join(unread)} could not be read" if unread else ""
+        told = f"{name} was removed from the cluster{unsure}"
+        severity = Severity.WARNING if unread else Severity.INFO
+        self._w.events.emit("host.removed", name, told, severity=severity, evidence={"unread": unread})
 
     async def confirm_dead(self, name: str) -> Task:
         """Somebody vouches that `name` runs nothing any more: its vms are released, to be started elsewhere.
         Refused unless its heartbeats and its beats have both stopped. Report: ``{"released": [vm],
         "left": {vm: why}}``."""
-        await self._failed_beside(name)
-
-        async def work(ctx: TaskContext) -> dict[str, Any]:
-            dead = await self._failed_beside(name)
-            released: list[str] = []
-            left: dict[str, str] = {}
-            for record in self._w.inventory.vms():
-                vm = record.definition.name
-                ctx.progress("leases", f"looking at {vm}")
-                try:
-                    if await self._release_confirmed(record, name, dead):
-                        released.append(vm)
-                except ZugvogelError as error:
-                    left[vm] = error.cause
-            told = f"{name} was confirmed dead; released: {', '.join(released) or 'no vm'}"
-            evidence = {"released": released, "left": left}
-            self._w.events.emit(
-                "host.confirmed-dead", name, told, severity=Severity.WARNING, evidence=evidence, task=ctx.id
-            )
-            return evidence
-
-        return self._w.tasks.start("host.confirm-dead", name, work)
-
-    async def _failed_beside(self, name: str) -> frozenset[str]:
-        """`name` and all other hosts judged failed. Refused where `name` shows a sign of life."""
-        status = await self._w.status_of(name)
-        if name == self._w.me or status.verdict is not Verdict.FAILED:
-            raise Refused(
-                f"{name} is {status.verdict}, so it may run vms: {status.why}",
-                "cut its power first, and wait until zv host list shows it as failed",
-            )
-        return frozenset(s.host.name for s in await self._w.statuses() if s.verdict is Verdict.FAILED)
-
-    async def _release_confirmed(self, record: VmRecord, host: str, dead: frozenset[str]) -> bool:
-        """False: `host` has no part in this vm."""
-        vm, leases = record.definition.name, self._w.mounted(record.datastore).leases
-        why = f"{host} was confirmed dead; what it had not written to its disks is lost"
-        claim = lease_rules.release_confirmed_dead(
-            await leases.read(vm), vm, host, dead, why=why, at=self._w.clock.now_iso()
-        )
-        if claim is None:
-            return False
-        await leases.claim(claim)
-        self._w.inventory.observe(
-            Observation(vm=vm, observed=VmState.FAILED, host=host, epoch=claim.epoch, why=why)
-        )
-        self._w.events.emit(
-            "vm.failed", vm, f"{vm}: {why}", severity=Severity.ERROR, evidence={"epoch": claim.epoch}
-        )
-        return True
+        return await self._dead.confirm(name)
 
     async def new_join_token(self) -> str:
         return await self._membership.new_join_token()

@@ -26,14 +26,18 @@ class Deletion:
             raise Refused(f"{name} is being started or is running on {self._w.me}", f"see: zv vm show {name}")
         self._deleting.add(name)
         try:
-            held = await self._hold_to_delete(store, name)
-            try:
-                await store.folders.delete(name)
-            except (Refused, StorageError) as error:  # not where it may still go on: Unreachable
-                await self._give_back(store, held, f"not deleted: {error.cause}")
-                raise
+            with self._w.vms.being_started(name):  # in care: nobody gives the lease free for having no QEMU
+                await self._delete_held(store, name)
         finally:
             self._deleting.discard(name)
+
+    async def _delete_held(self, store: MountedDatastore, name: str) -> None:
+        held = await self._hold_to_delete(store, name)
+        try:
+            await store.folders.delete(name)
+        except (Refused, StorageError) as error:  # not where it may still go on: Unreachable
+            await self._give_back(store, held, f"not deleted: {error.cause}")
+            raise
 
     async def _hold_to_delete(self, store: MountedDatastore, name: str) -> Lease:
         lease = await store.leases.read(name)

@@ -7,11 +7,13 @@ import secrets
 import uuid
 from typing import Any
 
+from zugvogel.core.death_proof import proof_of, unsafe
 from zugvogel.core.filesystems import refusal_of, unproven_sharing
 from zugvogel.domain.datastore import Datastore, FileSystem, Sharing
+from zugvogel.domain.ha import Proof
 from zugvogel.domain.host import DatastoreReport, Verdict
 from zugvogel.domain.network import Network
-from zugvogel.domain.requests import AddDatastore, AddNetwork
+from zugvogel.domain.requests import AddDatastore, AddNetwork, ChangeDatastore
 from zugvogel.domain.task import Task
 from zugvogel.errors import AlreadyExists, InvalidInput, Refused, ZugvogelError
 from zugvogel.ports.backend import DatastoreStatus
@@ -149,6 +151,23 @@ class StorageOperations:
             await self._w.datastores.clear_probes(path, nonce)
             return {"hosts": []}
         return {"hosts": sorted(await self._w.datastores.read_probes(path, nonce))}
+
+    async def change_datastore(self, name: str, request: ChangeDatastore) -> DatastoreStatus:
+        before = self._w.inventory.datastore(name)
+        proof = None if request.proof == "default" else Proof(request.proof)
+        if proof is not None and (why := unsafe(proof, before)):
+            raise Refused(why, "choose guard, fence or confirm; what each means: zv datastore set --help")
+        after = before.model_copy(update={"proof": proof})
+        await self._w.inventory.put(f"datastores/{name}", after)
+        found = proof_of(after)
+        self._w.events.emit(
+            "datastore.changed",
+            name,
+            f"vms on {name} are started elsewhere by the proof {found.proof}: {found.why}",
+            evidence={"proof": found.proof, "is_chosen": found.is_chosen, "before": proof_of(before).proof},
+        )
+        statuses = await self._w.statuses()
+        return DatastoreStatus(after, self._by_host(name, statuses))
 
     async def remove_datastore(self, name: str) -> None:
         self._w.inventory.datastore(name)

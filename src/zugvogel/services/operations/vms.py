@@ -12,9 +12,7 @@ from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.requests import ChangeVm, CreateVm, RegisterVm, StartVm, StopVm
 from zugvogel.domain.task import Severity, Task
 from zugvogel.domain.vm import Nic, VmDefinition, VmRecord, VmState, VmView
-from zugvogel.errors import (
-    Refused,
-)
+from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.services.ha.admission import Admission
 from zugvogel.services.inventory import Observation
 from zugvogel.services.operations.creation import MacOwner, VmCreation, new_mac
@@ -24,6 +22,8 @@ from zugvogel.services.tasks import TaskContext
 
 SPEAKS = {Verdict.LIVE, Verdict.MAINTENANCE, Verdict.STORAGE_LOST}
 """Verdicts under which a host's report of its vms is fresh."""
+WANTED_S = 2.0
+"""A registry without a majority does not hold up the end of a vm any longer."""
 
 
 class VmOperations:
@@ -283,7 +283,7 @@ class VmOperations:
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("stop", f"power button of {name} pressed; waiting up to {timeout_s:.0f} s")
-            await self._w.vms.stop(name, timeout_s, ctx.cancel_requested)
+            await self._ended(name, lambda: self._w.vms.stop(name, timeout_s, ctx.cancel_requested))
             return {"vm": name, "host": self._w.me}
 
         return self._w.tasks.start("vm.stop", name, work, is_cancellable=True).model_dump(mode="json")
@@ -297,10 +297,32 @@ class VmOperations:
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             ctx.progress("kill", f"cutting the power of {name}")
-            await self._w.vms.kill(name)
+            await self._ended(name, lambda: self._w.vms.kill(name))
             return {"vm": name, "host": self._w.me}
 
         return self._w.tasks.start("vm.kill", name, work).model_dump(mode="json")
+
+    async def _ended(self, name: str, end: Callable[[], Awaitable[None]]) -> None:
+        """That a user wants it stopped is written first: this host may die before the vm's lease says so, and it
+        would be started again. One that runs on after all is wanted again."""
+        guest = self._w.vms.free_guest(name)
+        await self._w.inventory.want(name, "stopped", WANTED_S)
+        try:
+            await end()
+        except ZugvogelError:
+            runs_on = self._w.vms.guests.get(name) is guest and guest.machine.is_alive
+            if runs_on and guest.busy not in {"stopping", "killing"}:  # by somebody else, who came first
+                self._w.inventory.observe(
+                    Observation(
+                        vm=name,
+                        observed=VmState.RUNNING,
+                        host=self._w.me,
+                        epoch=guest.epoch,
+                        why="it was to be stopped and runs on",
+                        wanted="running",
+                    )
+                )
+            raise
 
     async def reset_vm(self, name: str) -> None:
         await self._w.on(await self.holder(name), "vm.reset", {"vm": name})

@@ -23,7 +23,8 @@ FORWARDED_KEPT = 1000
 @dataclass(slots=True)
 class World:
     """`handlers` are the RPC commands of this host; calling one locally needs no socket. `task_owners`: task id ->
-    the host that does it, of the newest tasks that were begun elsewhere through this host."""
+    the host that does it, of the newest tasks that were begun elsewhere through this host.
+    `shows_no_life(datastore, host)`: that host does not beat there now."""
 
     me: str
     registry: Registry
@@ -36,6 +37,7 @@ class World:
     datastores: Datastores
     mounted: Callable[[str], MountedDatastore]
     statuses: Callable[[], Awaitable[list[HostStatus]]]
+    shows_no_life: Callable[[str, str], bool] = lambda datastore, host: False
     handlers: dict[str, Handler] = field(default_factory=dict)
     task_owners: dict[str, str] = field(default_factory=dict)
 

@@ -75,7 +75,7 @@ class MemoryLoading:
     async def spawn(self, definition: VmDefinition, datastore: str, memory_id: str, used_bytes: int) -> Machine:
         """A QEMU that waits for about `used_bytes` of memory; nothing else is touched."""
         await self._vms.room_known()
-        self._vms.reserve(definition)
+        self._vms.take_room(definition)
         spec = MachineSpec(
             definition=definition,
             folder=self._vms.mounted(datastore).folders.path(definition.name),

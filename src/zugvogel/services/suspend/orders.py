@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MemoryReader, MountedDatastore
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.looks import Looks
 from zugvogel.services.suspend.loading import Failpoint, MemoryLoading
 from zugvogel.services.suspend.resuming import Resumer
 
@@ -62,24 +64,28 @@ class ResumeOrders:
         self._expected: dict[str, _Expected] = {}
         self._taken: dict[str, str] = {}
         """vm -> the order that was taken up last; an order is taken up once."""
-        self._looking = asyncio.Lock()
+        self.looks = Looks("orders to resume")
 
     def handlers(self) -> dict[str, Any]:
         return {"resume.look": self._on_look}
 
-    def reserved(self) -> tuple[int, int]:
-        """(bytes, cpus) promised to vms that are on their way here."""
-        waiting = [e.order.definition for e in self._expected.values() if e.order.vm not in self._vms.guests]
+    def reserved(self, but: str = "") -> tuple[int, int]:
+        """(bytes, cpus) promised to vms that are on their way here, to all `but` this one."""
+        known = {*self._vms.guests, but}
+        waiting = [e.order.definition for vm, e in self._expected.items() if vm not in known]
         return sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in waiting), sum(d.cpus for d in waiting)
 
     async def _on_look(self, payload: dict[str, Any]) -> dict[str, Any]:
-        await self.tick()
+        self._begin(is_news=True)
         return {}
 
     async def tick(self) -> None:
-        """Take up orders that are new. A datastore that does not answer holds up nobody else's."""
-        async with self._looking:
-            await asyncio.gather(*(self._look(store) for store in self._mounted()))
+        """Begin to take up orders that are new. A datastore that does not answer holds up nobody else's."""
+        self._begin(is_news=False)
+
+    def _begin(self, *, is_news: bool) -> None:
+        for store in self._mounted():
+            self.looks.begin(store.datastore.name, partial(self._look, store), is_news=is_news)
 
     async def _look(self, store: MountedDatastore) -> None:
         try:

@@ -17,6 +17,7 @@ from zugvogel.domain.vm import VmDefinition, VmRecord
 from zugvogel.errors import LeaseTaken, ZugvogelError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.local_vms import LOOKING, Guest, LocalVms
+from zugvogel.services.own_lease import read_own
 from zugvogel.services.suspend.outcome import outcome
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.suspend.records import SuspendRecords
@@ -80,8 +81,8 @@ class SuspendRecovery:
         why, at = "its suspend was cut off", self._vms.clock.now_iso()
         while True:
             try:
-                leases = self._vms.mounted(guest.datastore).leases
-                lease = await leases.read(guest.name)
+                store = self._vms.mounted(guest.datastore)
+                lease = await read_own(store, guest.name, guest.epoch)
                 if lease is None or lease.state is not LeaseState.RUNNING or lease.holder != self._vms.me:
                     guest.is_handed_over = True
                     self._vms.guests.pop(guest.name, None)
@@ -89,7 +90,7 @@ class SuspendRecovery:
                     await self.settle_given_up(guest.datastore, record, lease)
                     return False
                 claim = lease_rules.keep_running(lease, guest.name, self._vms.me, why=why, at=at)
-                guest.epoch = (await leases.claim(claim)).epoch
+                guest.epoch = (await store.leases.claim(claim)).epoch
                 return True
             except LeaseTaken:
                 continue
@@ -121,22 +122,32 @@ class SuspendRecovery:
         store = self._vms.mounted(datastore)
         lease = await store.leases.read(name)
         mine = lease is not None and lease.holder is not None and lease.holder.host == self._vms.host
-        if lease is not None and lease.state is LeaseState.RESUMING and mine:
+        if lease is not None and lease.state is LeaseState.RESUMING and mine and not self._vms.is_in_care(name):
             await self._resumer.give_back(name, datastore, "the agent was restarted while it loaded the memory")
             lease = await store.leases.read(name)
         for record in await self._records.of_host(datastore, name, self._vms.host):
             await self.settle_given_up(datastore, record, lease)
+
+    async def give_back(self, vm: VmRecord) -> None:
+        """The lease says that this host loads its memory, and nothing here does."""
+        why = f"{self._vms.host} held it without loading its memory: a claim came late"
+        await self._resumer.give_back(vm.definition.name, vm.datastore, why)
 
     async def take_over(self, machine: Machine) -> Guest | None:
         """A QEMU that an earlier agent had started to load saved memory. It is kept only if the lease says that it
         may run, which was linked after everything was loaded."""
         tags, name = machine.tags, machine.vm
         datastore = str(tags["datastore"])
-        lease = await self._lease_when_readable(datastore, name)
+        lease = await self._lease_when_readable(datastore, name, int(tags.get("epoch", 0)))
         memory_id = str(tags["memory_id"])
-        if lease.state is LeaseState.RUNNING and lease.holder == self._vms.me and lease.migration_id == memory_id:
+        is_claimed = lease.migration_id == memory_id or "epoch" in tags  # noted once `running` was linked for it
+        if lease.state is LeaseState.RUNNING and lease.holder == self._vms.me and is_claimed:
             definition = VmDefinition.model_validate(tags["definition"])
-            guest = await self._resumer.set_going(machine, definition, datastore, lease)
+            try:
+                guest = await self._resumer.set_going(machine, definition, datastore, lease)
+            except ZugvogelError as error:  # its QEMU was ended; whoever the lease names goes on from here
+                log.warning("%s: it does not go on here: %s", name, error)
+                return None
             await self._resumer.announce(machine)
             self._resumer.begin_setting_clock(machine)
             await self._discard(guest, memory_id)
@@ -152,10 +163,10 @@ class SuspendRecovery:
         except ZugvogelError as error:
             log.warning("%s: its saved memory is not removed yet: %s", guest.name, error)
 
-    async def _lease_when_readable(self, datastore: str, name: str) -> Lease:
+    async def _lease_when_readable(self, datastore: str, name: str, epoch: int) -> Lease:
         while True:
             try:
-                lease = await self._vms.mounted(datastore).leases.read(name)
+                lease = await read_own(self._vms.mounted(datastore), name, epoch)
                 if lease is not None:
                     return lease
                 log.warning("%s: a QEMU loads its memory but it has no lease", name)

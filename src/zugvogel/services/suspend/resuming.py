@@ -2,7 +2,7 @@
 
 The lease goes `suspended` -> `resuming` (this host loads) -> `running`, linked after all memory is in (Q3) and
 before the first `cont`. Up to `running` nothing of the guest ran: whatever fails, the memory stays as saved and
-is given back for whoever resumes next.
+is given back for whoever resumes next. So it is when QEMU then refuses to run it, since an image stays locked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,20 @@ from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import Manifest
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import DeadlineExceeded, LeaseTaken, NotFound, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.errors import (
+    DeadlineExceeded,
+    ImageLocked,
+    LeaseTaken,
+    NotFound,
+    ProcedureFailed,
+    Refused,
+    ZugvogelError,
+)
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MemoryReader
 from zugvogel.services.inventory import Observation
-from zugvogel.services.local_vms import Guest, LocalVms, once_unlocked
+from zugvogel.services.letting_go import NEVER, may_go
+from zugvogel.services.local_vms import Guest, LocalVms, is_locked, once_unlocked
 from zugvogel.services.suspend.loading import Failpoint, MemoryLoading, Progress
 
 log = logging.getLogger(__name__)
@@ -31,6 +40,7 @@ AGAIN_S = 0.5
 UNLOCK_S = 120.0
 """The memory is loaded and would be lost: a source that died with the lock is waited for until an NFS v4 server
 has dropped it."""
+LOCKED = "a disk of it is locked by the process that had it before; it goes on as soon as that is free"
 
 
 @dataclass(slots=True)
@@ -133,12 +143,13 @@ class Resumer:
     async def _run(
         self, machine: Machine, manifest: Manifest, datastore: str, marks: list[tuple[str, float]], why: str
     ) -> Loaded:
+        since = self._clock.monotonic()
         lease = await self._link_running(manifest, datastore, why)
         if lease is None:
             await machine.kill()
             raise ProcedureFailed(f"another host took the resume of {manifest.vm} over", "see: zv vm list")
         await self._failpoint("target.before-cont")
-        guest = await self.set_going(machine, manifest.definition, datastore, lease)
+        guest = await self.set_going(machine, manifest.definition, datastore, lease, since)
         loaded = Loaded(guest, manifest, self._clock.monotonic(), marks)
         await self.announce(machine)
         self.begin_setting_clock(machine)
@@ -167,29 +178,86 @@ class Resumer:
                 log.warning("%s: loaded, but the lease is not linked yet: %s", name, error)
                 await self._clock.sleep(AGAIN_S)
 
-    async def set_going(self, machine: Machine, definition: VmDefinition, datastore: str, lease: Lease) -> Guest:
-        """The lease says running here: take it into care and let the vCPUs go."""
+    async def set_going(
+        self, machine: Machine, definition: VmDefinition, datastore: str, lease: Lease, since: float = NEVER
+    ) -> Guest:
+        """The lease, whose claim began at `since`, says running here: take it into care and let the vCPUs go.
+        Raises after its QEMU was ended; ImageLocked where no vCPU ever ran: then its memory is saved as before."""
         guest = self._vms.admit(machine, definition, datastore, lease.epoch)
-        await machine.set_tags(role="vm", epoch=lease.epoch)
+        await machine.set_tags(epoch=lease.epoch)  # its role stays: another agent goes on from here
         try:
+            if not await may_go(self._vms, guest, since):
+                raise ProcedureFailed(f"another host took {guest.name} over before it ran here", "see: zv vm list")
             # the source's QEMU may hold its images' locks a moment longer; QEMU takes them now
+            guest.frozen_why = LOCKED
             await once_unlocked(self._clock, machine.cont, POLL_S, UNLOCK_S)
-        except ZugvogelError:
+            guest.frozen_why = ""
+        except ZugvogelError as error:
+            if isinstance(error, ProcedureFailed) and is_locked(error):
+                raise await self._locked_out(guest, lease, error) from error
             await machine.kill()
             raise
+        await machine.set_tags(role="vm", epoch=guest.epoch)
         self._vms.inventory.observe(
             Observation(
                 vm=guest.name,
                 observed=VmState.RUNNING,
                 host=self._vms.host,
-                epoch=lease.epoch,
+                epoch=guest.epoch,
                 why=lease.why,
                 wanted="running",
             )
         )
         told = f"{guest.name} was resumed on {self._vms.host} with its memory"
-        self._vms.events.emit("vm.resumed", guest.name, told, evidence={"epoch": lease.epoch})
+        self._vms.events.emit("vm.resumed", guest.name, told, evidence={"epoch": guest.epoch})
         return guest
+
+    async def _locked_out(self, guest: Guest, lease: Lease, error: ProcedureFailed) -> ImageLocked:
+        """QEMU has refused every `cont`. What it says comes back once the memory is saved again, or lost."""
+        machine, memory_id = guest.machine, str(guest.machine.tags["memory_id"])
+        guest.is_handed_over = True  # its end is told here
+        await machine.kill()
+        self._vms.guests.pop(guest.name, None)
+        why = f"not run on {self._vms.host}: a disk of it stays locked by another process, here or elsewhere"
+        is_kept = await self._suspend_again(guest, memory_id, lease.is_to_resume, why)
+        step = (
+            f"its memory is kept; find who has the disk open, then: zv vm resume {guest.name}"
+            if is_kept
+            else f"its memory is lost; see: zv vm show {guest.name}"
+        )
+        log.warning("%s: %s (%s)", guest.name, why, error)
+        return ImageLocked(f"{guest.name} was {why}", step)
+
+    async def _suspend_again(self, guest: Guest, memory_id: str, is_to_resume: bool, why: str) -> bool:
+        """Until the lease says so; False: its memory is gone, or the lease went on without us."""
+        name, at = guest.name, self._clock.now_iso()
+        while True:
+            try:
+                store = self._vms.mounted(guest.datastore)
+                lease = await store.leases.read(name)
+                if lease is not None and lease.state is LeaseState.SUSPENDED and lease.memory_id == memory_id:
+                    break  # our own claim, linked late
+                try:
+                    if memory_id not in await store.memory.ids(name):
+                        raise NotFound(f"its memory {memory_id} is not there any more")
+                    claim = lease_rules.suspend_again(
+                        lease, name, self._vms.me, memory_id, is_to_resume=is_to_resume, why=why, at=at
+                    )
+                except (Refused, NotFound) as error:
+                    log.error("%s: it cannot be suspended again: %s", name, error)
+                    await self._vms.ends.release_until_done(
+                        guest.datastore, name, True, why, is_heir_excluded=False
+                    )
+                    return False
+                lease = await store.leases.claim(claim)
+                break
+            except LeaseTaken:
+                continue
+            except ZugvogelError as error:
+                log.warning("%s: not suspended again yet: %s", name, error)
+                await self._clock.sleep(AGAIN_S)
+        self._tell_given_back(lease, why)
+        return True
 
     async def announce(self, machine: Machine) -> None:
         try:

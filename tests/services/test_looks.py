@@ -1,0 +1,81 @@
+"""zugvogel.services.looks: of each place one look at a time, none behind another."""
+
+from __future__ import annotations
+
+import asyncio
+
+from zugvogel.errors import Unreachable
+from zugvogel.services.looks import Looks
+
+
+class Place:
+    """A look at it ends when it `answers`."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.begun = self.ended = 0
+
+    async def look(self) -> None:
+        self.begun += 1
+        await self.answers.wait()
+        self.ended += 1
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_one_that_hangs_holds_up_no_other_and_is_looked_at_once() -> None:
+    looks, hung, healthy = Looks("orders"), Place(), Place()
+    healthy.answers.set()
+    for _ in range(3):
+        looks.begin("hung", hung.look)
+        looks.begin("healthy", healthy.look)
+        await settle()
+    assert (hung.begun, hung.ended) == (1, 0)
+    assert (healthy.begun, healthy.ended) == (3, 3)
+    hung.answers.set()
+    await looks.over()
+    looks.begin("hung", hung.look)
+    await looks.over()
+    assert hung.ended == 2
+
+
+async def test_news_that_come_during_a_look_are_looked_at_after_it() -> None:
+    looks, place = Looks("orders"), Place()
+    looks.begin("a", place.look)
+    await settle()
+    for _ in range(3):
+        looks.begin("a", place.look, is_news=True)
+    place.answers.set()
+    await looks.over()
+    assert place.ended == 2
+
+
+async def test_a_look_that_fails_is_no_reason_not_to_look_again() -> None:
+    looks, place = Looks("orders"), Place()
+
+    async def fails() -> None:
+        raise Unreachable("it is away")
+
+    async def is_broken() -> None:
+        raise RuntimeError("a defect")
+
+    for look in (fails, is_broken):
+        looks.begin("a", look)
+        await looks.over()
+    place.answers.set()
+    looks.begin("a", place.look)
+    await looks.over()
+    assert place.ended == 1
+
+
+async def test_nothing_is_left_after_the_stop() -> None:
+    looks, place = Looks("orders"), Place()
+    looks.begin("a", place.look)
+    await settle()
+    looks.begin("a", place.look, is_news=True)
+    await looks.stop()
+    await looks.over()
+    assert (place.begun, place.ended) == (1, 0)
