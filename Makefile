@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 
-.PHONY: help setup check test cuts soak demo bench bench-quick bench-ha clean lock format
+.PHONY: help setup check test cuts soak demo bench bench-quick bench-ha bench-sim clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,9 @@ bench-quick: setup ## quick migration against the disk and libvirt
 
 bench-ha: setup ## restart after a power cut against detection time and plain boot; cost of idle agents
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.failover $(BENCH_ARGS)
+
+bench-sim: setup ## what high availability costs as a cluster grows, up to 500 simulated hosts
+	env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.simulated $(BENCH_ARGS)
 
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi

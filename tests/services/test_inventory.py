@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.core.facts import definition
 from tests.fakes.registry import MemoryRegistry
 from tests.services.test_tasks import FastClock
+from zugvogel.domain.vm import VmRecord, VmState
 from zugvogel.errors import InvalidInput, NotFound
-from zugvogel.services.inventory import Inventory
+from zugvogel.services.inventory import Inventory, Observation
 
 
 @pytest.fixture
@@ -30,3 +32,15 @@ async def test_settings_that_are_not_there_are_refused(inventory: Inventory) -> 
         inventory.setting("das.nonsense")
     with pytest.raises(NotFound):
         await inventory.set_setting("das.nonsense", 1)
+
+
+async def test_the_vms_of_a_host_follow_what_is_seen_of_them(inventory: Inventory) -> None:
+    for name, host in (("a", "host1"), ("b", "host2"), ("c", None)):
+        vm = definition().model_copy(update={"name": name})
+        await inventory.put(f"vms/{name}", VmRecord(definition=vm, datastore="ds", host=host))
+    assert [r.definition.name for r in inventory.vms_on("host1")] == ["a"]
+    inventory.observe(Observation(vm="b", observed=VmState.RUNNING, host="host1", epoch=1))
+    assert [r.definition.name for r in inventory.vms_on("host1")] == ["a", "b"]
+    await inventory.delete("vms/a")
+    assert [r.definition.name for r in inventory.vms_on("host1")] == ["b"]
+    assert inventory.vms_on("host2") == []

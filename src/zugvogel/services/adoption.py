@@ -171,10 +171,12 @@ class Adoption:
         """Leases this host holds without a QEMU (it was rebooted, or QEMU died while no agent watched) are
         released and reported as failed, once; and what could not be read at the start is looked at again. It only
         begins to: a datastore that does not answer holds up only its own."""
-        for datastore, records in _by_datastore(self._vms.inventory.vms()).items():
-            due = [record for record in records if self._is_to_settle(record)]
-            if due:
-                self.looks.begin(datastore, partial(self._until_it_hangs, due, self._settle_or_tidy))
+        told = self._vms.inventory.vms_on(self._vms.host)
+        left = [r for r in self._vms.inventory.vms() if r.definition.name in self._left] if self._left else []
+        found = {record.definition.name: record for record in (*told, *left)}
+        due = [record for record in found.values() if self._is_to_settle(record)]
+        for datastore, records in _by_datastore(due).items():
+            self.looks.begin(datastore, partial(self._until_it_hangs, records, self._settle_or_tidy))
 
     def _is_to_settle(self, record: VmRecord) -> bool:
         name = record.definition.name

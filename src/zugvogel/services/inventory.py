@@ -88,6 +88,7 @@ class Inventory:
         self._seed_hosts = seed_hosts
         self._values = _Values()
         self._parsed: dict[str, tuple[bytes, Model]] = {}
+        self._seen_on: tuple[list[VmRecord], dict[str, list[VmRecord]]] = ([], {})
         self._settings: dict[str, tuple[bytes, int | str | bool]] = {}
         self._revisions: dict[str, int] = {}
         self._generation = 0
@@ -139,6 +140,17 @@ class Inventory:
 
     def vms(self) -> list[VmRecord]:
         return self._all("vms/", VmRecord)
+
+    def vms_on(self, host: str) -> list[VmRecord]:
+        """Those that were last seen there. Found at once: each host asks for its own, of all that there are."""
+        self.vms()
+        known = self._values.lists["vms/"]
+        if self._seen_on[0] is not known:
+            found: dict[str, list[VmRecord]] = {}
+            for record in known:
+                found.setdefault(record.host or "", []).append(record)
+            self._seen_on = (known, found)
+        return list(self._seen_on[1].get(host, ()))
 
     def vm(self, name: str) -> VmRecord:
         found = self._one(f"vms/{name}", VmRecord)
