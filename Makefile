@@ -27,7 +27,7 @@ check: setup ## lint, format, types, import contracts, no machine's paths or add
 test: check ## check, then the whole suite: real QEMU, real etcd, the lab
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 -m "not exhaustive" $(PYTEST_ARGS)
 
-cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every third cut
+cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every fourth cut
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 \
 		tests/e2e/test_cuts.py tests/e2e/test_quick_cuts.py $(PYTEST_ARGS)
 
