@@ -3,16 +3,14 @@ afterwards, with its memory where that can be kept. A lab of its own, with a det
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import FAILPOINTS, ZV, Cluster
-from zugvogel.lab.layout import ROOT_VARIABLE, Layout
+from tests.e2e.cluster import Cluster
+from tests.e2e.own_lab import six_hosts
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -23,20 +21,10 @@ RESTART_S = 120.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("ha")
-    root = Path("/var/tmp") / f"zugvogel-ha-{folder.parent.name}"
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(ROOT_VARIABLE, str(root))
-        environment.setenv("ZUGVOGEL_FAILPOINTS", FAILPOINTS)
-        environment.setenv("XDG_CONFIG_HOME", str(folder))
-        try:
-            subprocess.run([*ZV, "lab", "up", "--hosts", "6"], check=True, timeout=300)
-            made = Cluster(Layout.from_environment())
-            made.zv("settings", "set", "das.failuredetectiontime", str(DETECTION_S * 1000))
-            made.zv("ha", "enable")
-            yield made
-        finally:
-            subprocess.run([*ZV, "lab", "down"], check=False, timeout=120)
+    with six_hosts(tmp_path_factory, "ha") as made:
+        made.zv("settings", "set", "das.failuredetectiontime", str(DETECTION_S * 1000))
+        made.zv("ha", "enable")
+        yield made
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import FAILPOINTS, ZV, Cluster
-from zugvogel.lab.layout import ROOT_VARIABLE, Layout
+from tests.e2e.cluster import Cluster
+from tests.e2e.own_lab import six_hosts
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -19,18 +17,8 @@ SECONDARY = "host6"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Stands beside the lab of the other tests: own root, own CLI contexts."""
-    folder = tmp_path_factory.mktemp("six")
-    root = Path("/var/tmp") / f"zugvogel-six-{folder.parent.name}"
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(ROOT_VARIABLE, str(root))
-        environment.setenv("ZUGVOGEL_FAILPOINTS", FAILPOINTS)
-        environment.setenv("XDG_CONFIG_HOME", str(folder))
-        try:
-            subprocess.run([*ZV, "lab", "up", "--hosts", "6"], check=True, timeout=300)
-            yield Cluster(Layout.from_environment())
-        finally:
-            subprocess.run([*ZV, "lab", "down"], check=False, timeout=120)
+    with six_hosts(tmp_path_factory, "six") as made:
+        yield made
 
 
 def test_five_primaries_a_secondary_and_a_vm_that_moves_to_it(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from zugvogel.bootstrap.ha import HaServices, HaWorld, has_fence
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES, free_memory_bytes
 from zugvogel.domain.datastore import Datastore
-from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Role, Verdict
+from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Role
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.clock import Clock
@@ -198,9 +198,6 @@ class HostServices:
 
     def _is_primary(self) -> bool:
         return any(h.name == self.name and h.role is Role.PRIMARY for h in self.inventory.hosts())
-
-    async def verdict(self, host: str) -> Verdict:
-        return (await self.view.status(host)).verdict
 
     # vms -------------------------------------------------------------------------------------------
 

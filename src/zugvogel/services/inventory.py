@@ -89,7 +89,6 @@ class Inventory:
         self._values = _Values()
         self._parsed: dict[str, tuple[bytes, Model]] = {}
         self._seen_on: tuple[list[VmRecord], dict[str, list[VmRecord]]] = ([], {})
-        self._settings: dict[str, tuple[bytes, int | str | bool]] = {}
         self._revisions: dict[str, int] = {}
         self._generation = 0
         self._pending: dict[str, Observation] = {}
@@ -187,12 +186,8 @@ class Inventory:
 
     def _setting(self, name: str) -> int | str | bool:
         raw = self._values.get(f"settings/{name}")
-        if raw is None:
-            return SETTINGS[name].default
-        known = self._settings.get(name)
-        if known is None or known[0] is not raw:
-            known = self._settings[name] = (raw, json.loads(raw))
-        return known[1]
+        value: int | str | bool = SETTINGS[name].default if raw is None else json.loads(raw)
+        return value
 
     def number(self, name: str) -> int:
         """A setting that is a whole number."""
