@@ -17,7 +17,8 @@ def datastore(kind: str, *, is_shared: bool = True, proof: Proof | None = None) 
     [
         ("nfs4", "rw,vers=4.2", Proof.LOCK),
         ("nfs", "rw,vers=3", Proof.CONFIRM),
-        ("ocfs2", "", Proof.LOCK),
+        ("ocfs2", "rw", Proof.CONFIRM),
+        ("ocfs2", "rw,cluster_stack=pcmk", Proof.LOCK),
         ("gfs2", "", Proof.LOCK),
         ("ceph", "", Proof.LOCK),
         ("fuse.ceph-fuse", "", Proof.LOCK),

@@ -24,7 +24,9 @@ _BY_KIND: dict[str, tuple[Proof, str]] = {
     "NFS v3": (Proof.CONFIRM, "its server keeps the locks of a dead client until that client comes back"),
     "NFS v2": (Proof.CONFIRM, "its server keeps the locks of a dead client until that client comes back"),
     "GFS2": (Proof.LOCK, _CLUSTER),
-    "OCFS2": (Proof.LOCK, _CLUSTER),
+    # Only with a user-space stack does the kernel offer these locks to all hosts (ocfs2_stack_supports_plocks).
+    "OCFS2": (Proof.CONFIRM, "with the stack o2cb it keeps image locks to each host: no other sees them"),
+    "OCFS2 (pcmk)": (Proof.LOCK, _CLUSTER),
     "Lustre": (Proof.LOCK, f"its servers evict a client that does not answer: {_LOCKS_GO}"),
     "IBM Storage Scale": (Proof.LOCK, _CLUSTER),
     "CephFS": (Proof.LOCK, f"its metadata server evicts a silent client after 300 s at most: {_LOCKS_GO}"),

@@ -40,6 +40,8 @@ def classify(fs_type: str, source: str, super_options: str) -> FileSystem:
 def _kind(fs_type: str, super_options: str) -> tuple[str, Sharing]:
     if fs_type in {"nfs", "nfs4"}:
         return _nfs(fs_type, super_options), Sharing.SHARED
+    if fs_type == "ocfs2" and "cluster_stack=pcmk" in super_options.split(","):
+        return "OCFS2 (pcmk)", Sharing.SHARED
     if fs_type in _SHARED:
         return _SHARED[fs_type], Sharing.SHARED
     if fs_type in _LOCAL:
