@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from zugvogel.domain.base import HostName, Model, Name
+from pydantic import Field, StrictBool, StrictInt
+
+from zugvogel.domain.base import HostName, Model, Name, StrictModel
 from zugvogel.domain.vm import VmDefinition
 
 
@@ -103,11 +105,14 @@ class Phase(Model):
 
 class NetworkCheck(Model):
     """What was seen of the vm's network after the move, from the source host, that is through the
-    physical switch. `rarp_seen`: the announcement came out of the switch at the source.
+    physical switch. `rarp_seen`: the announcement came out of the switch at the source, `rarp_at_s` after the
+    request. `answered_at_s`: when, after the request, the first answer of the vm on its target was had.
     `answered_before` / `answers_after`: ARP probes of `addresses`. None: could not be looked at."""
 
     mac: str
     rarp_seen: bool | None = None
+    rarp_at_s: float | None = None
+    answered_at_s: float | None = None
     addresses: tuple[str, ...] = ()
     answered_before: tuple[str, ...] = ()
     answers_after: tuple[str, ...] = ()
@@ -138,14 +143,14 @@ class MigrationReport(Model):
     network: tuple[NetworkCheck, ...] = ()
 
 
-class MigrationOptions(Model):
-    """What the user asked for; zero or None: the cluster's setting."""
+class MigrationOptions(StrictModel):
+    """What the user asked for; zero or None: the cluster's setting. Bounds as those of the settings."""
 
-    max_downtime_ms: int = 0
-    bandwidth_mib: int = 0
-    is_encrypted: bool | None = None
-    channels: int = 0
-    timeout_s: int = 0
+    max_downtime_ms: StrictInt = Field(default=0, ge=0, le=10_000)
+    bandwidth_mib: StrictInt = Field(default=0, ge=0, le=100_000)
+    is_encrypted: StrictBool | None = None
+    channels: StrictInt = Field(default=0, ge=0, le=16)
+    timeout_s: StrictInt = Field(default=0, ge=0, le=86_400)
 
 
 class SourcePhase(StrEnum):

@@ -10,7 +10,9 @@ from zugvogel.domain.host import BridgeFacts
 class RarpWatch(Protocol):
     """Looks for RARP frames of one MAC that come in from outside this host's own taps."""
 
-    async def seen(self, timeout_s: float) -> bool: ...
+    async def seen(self, timeout_s: float) -> float | None:
+        """How many seconds ago the first one came; None: none has, nor did within `timeout_s`."""
+
     def close(self) -> None: ...
 
 

@@ -82,8 +82,8 @@ class Wires:
 class SimRarpWatch:
     """Sees every announcement: that the switch forwards is tried in the lab, not here."""
 
-    async def seen(self, timeout_s: float) -> bool:
-        return True
+    async def seen(self, timeout_s: float) -> float | None:
+        return 0.0
 
     def close(self) -> None:
         """Nothing was opened."""

@@ -134,7 +134,7 @@ class RarpSeen:
         if not _is_bridge(bridge):
             raise Refused(f"this host has no bridge {bridge}")
         self._mac = packets.mac_bytes(mac)
-        self._event = asyncio.Event()
+        self._first: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._sockets: list[socket.socket] = []
         for port in (SYS_NET / bridge / "brif").iterdir():
             if not _is_tap(port.name):
@@ -151,14 +151,15 @@ class RarpSeen:
         except OSError:
             return
         if not packets.is_outgoing(origin) and frame[6:12] == self._mac:
-            self._event.set()
+            if not self._first.done():
+                self._first.set_result(asyncio.get_running_loop().time())
 
-    async def seen(self, timeout_s: float) -> bool:
+    async def seen(self, timeout_s: float) -> float | None:
         try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
+            came_at = await asyncio.wait_for(asyncio.shield(self._first), timeout_s)
         except TimeoutError:
-            return False
-        return True
+            return None
+        return asyncio.get_running_loop().time() - came_at
 
     def close(self) -> None:
         for sock in self._sockets:

@@ -110,6 +110,8 @@ class IncomingMigrations:
 
     def reserved(self, but: str = "") -> tuple[int, int]:
         """(bytes, cpus) promised to vms that are on their way here, to all `but` this one."""
+        if not self.sessions:
+            return 0, 0
         is_open = {TargetPhase.PREPARED, TargetPhase.RUNNING}
         waiting = [s for s in self.sessions.values() if s.phase in is_open and s.vm != but]
         memory = sum(s.definition.memory_bytes + MEMORY_OVERHEAD_BYTES for s in waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 
 from zugvogel.domain.migration import NetworkCheck
 from zugvogel.domain.vm import Nic
@@ -58,16 +59,20 @@ class NetworkWatch:
                 log.warning("%s: %s not probed: %s", self._guest.name, address, error)
         return tuple(found)
 
-    async def verify(self) -> tuple[NetworkCheck, ...]:
-        return tuple(await asyncio.gather(*(self._verify_one(nic) for nic in self._guest.definition.nics)))
+    async def verify(self, requested_at: float) -> tuple[NetworkCheck, ...]:
+        """`requested_at`: when the move was asked for, on this host's clock."""
+        nics = self._guest.definition.nics
+        return tuple(await asyncio.gather(*(self._verify_one(nic, requested_at) for nic in nics)))
 
-    async def _verify_one(self, nic: Nic) -> NetworkCheck:
+    async def _verify_one(self, nic: Nic, requested_at: float) -> NetworkCheck:
         bridge, rarp, before = self._bridge(nic), self._rarp.get(nic.mac), self._before.get(nic.mac)
         if bridge is None or rarp is None or before is None:
             return NetworkCheck(mac=nic.mac, why="the network could not be watched on the source")
-        seen = await rarp.seen(RARP_WAIT_S)
         answered = await before
-        after = await self._answering(bridge, nic.mac, answered, PROBE_S)
+        rarp_at, (after, after_at) = await asyncio.gather(
+            self._announced_at(rarp), self._timed(self._answering(bridge, nic.mac, answered, PROBE_S))
+        )
+        seen = rarp_at is not None
         lost = sorted(set(answered) - set(after))
         verified: bool | None
         if lost:
@@ -79,12 +84,22 @@ class NetworkWatch:
         return NetworkCheck(
             mac=nic.mac,
             rarp_seen=seen,
+            rarp_at_s=None if rarp_at is None else rarp_at - requested_at,
+            answered_at_s=after_at - requested_at if after else None,
             addresses=self._addresses.get(nic.mac, ()),
             answered_before=answered,
             answers_after=after,
             is_verified=verified,
             why=why,
         )
+
+    async def _announced_at(self, rarp: RarpWatch) -> float | None:
+        age_s = await rarp.seen(RARP_WAIT_S)
+        return None if age_s is None else self._vms.clock.monotonic() - age_s
+
+    async def _timed(self, probing: Awaitable[tuple[str, ...]]) -> tuple[tuple[str, ...], float]:
+        """What was found, and when."""
+        return await probing, self._vms.clock.monotonic()
 
     def close(self) -> None:
         for rarp in self._rarp.values():

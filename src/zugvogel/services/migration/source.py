@@ -183,7 +183,7 @@ class LiveMigrations:
         if record.phase is SourcePhase.DONE:
             self._actions.mark(move, "verify network")
             move.progress("verify network", "looking for the announcement and probing the vm's addresses")
-            checks = await move.network.verify()
+            checks = await move.network.verify(move.requested_at)
         else:
             checks = ()
         self._actions.mark(move, "")

@@ -71,6 +71,8 @@ class ResumeOrders:
 
     def reserved(self, but: str = "") -> tuple[int, int]:
         """(bytes, cpus) promised to vms that are on their way here, to all `but` this one."""
+        if not self._expected:
+            return 0, 0
         known = {*self._vms.guests, but}
         waiting = [e.order.definition for vm, e in self._expected.items() if vm not in known]
         return sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in waiting), sum(d.cpus for d in waiting)

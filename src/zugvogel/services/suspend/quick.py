@@ -165,7 +165,7 @@ class QuickMigrations:
         if result == "moved":
             saving.mark("verify network")
             saving.ctx.progress("verify network", "looking for the announcement and probing the vm's addresses")
-            checks = await network.verify()
+            checks = await network.verify(requested_at)
         saving.mark("")
         await self.take_back(guest.datastore, record)
         await self._records.forget(guest.datastore, guest.name, record.id)
