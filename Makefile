@@ -8,8 +8,9 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
+DEMO_ARGS ?=
 
-.PHONY: help setup check test cuts soak demo bench bench-quick bench-ha bench-sim clean lock format
+.PHONY: help setup browser check test cuts soak demo bench bench-quick bench-ha bench-console bench-sim clean lock format docs pictures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -24,7 +25,10 @@ check: setup ## lint, format, types, import contracts, no machine's paths or add
 	.venv/bin/lint-imports
 	$(PYTHON) scripts/check_tree.py
 
-test: check ## check, then the whole suite: real QEMU, real etcd, the lab
+browser: setup ## Chromium, for the tests of the web console; `make test` sees to it
+	@scripts/setup --browser
+
+test: check browser ## check, then the whole suite: real QEMU, real etcd, the lab, a browser
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 -m "not exhaustive" $(PYTEST_ARGS)
 
 cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every fourth cut
@@ -34,8 +38,8 @@ cuts: setup ## migrations cut at every step in every way, half an hour; `make te
 soak: setup ## a thousand random clusters for an hour of virtual time each, on both cores; begin again to go on
 	.venv/bin/zv sim soak --seeds 1-1000 --hosts 8 --vms 40 --hours 1 --jobs 2 --state .cache/soak.json $(SOAK_ARGS)
 
-demo: setup ## a cluster in the lab, a VM that moves under a running ping
-	$(AS_ROOT) .venv/bin/zv demo
+demo: setup ## a cluster in the lab, a VM that moves under a running ping (DEMO_ARGS=--keep leaves it up)
+	$(AS_ROOT) .venv/bin/zv demo $(DEMO_ARGS)
 
 bench: setup ## live migration against raw QMP and libvirt, ratios and JSON in bench/results
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench $(BENCH_ARGS)
@@ -46,8 +50,18 @@ bench-quick: setup ## quick migration against the disk and libvirt
 bench-ha: setup ## restart after a power cut against detection time and plain boot; cost of idle agents
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.failover $(BENCH_ARGS)
 
+bench-console: setup browser ## what 64 hosts with 2,000 vms cost in the browser, and who looks costs them
+	env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.console $(BENCH_ARGS)
+
 bench-sim: setup ## what high availability costs as a cluster grows, up to 500 simulated hosts
 	env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bench.simulated $(BENCH_ARGS)
+
+docs: setup ## the docs site in build/site, to be read without a server; a warning is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m mkdocs build --strict 2>&1 | sed '/^INFO/d'
+	@echo "docs: build/site/index.html"
+
+pictures: setup ## draw the docs' sequences anew where their text changed (npm, Chromium)
+	$(PYTHON) scripts/draw_pictures.py
 
 clean: ## take the lab down and remove caches (.venv stays)
 	@if [ -x .venv/bin/zv ]; then $(AS_ROOT) .venv/bin/zv lab down || true; fi

@@ -1,10 +1,13 @@
-# Sourced by scripts/setup: the system packages, and QEMU from backports where the release is too old.
+# Sourced by scripts/setup: the system packages, and QEMU from backports where the release is too old; the browser
+# that tests use.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 packages=(qemu-system-x86 qemu-utils etcd-server bindfs iproute2 iputils-ping busybox-static cpio
     dnsmasq-base gcc libc6-dev python3-venv kmod genisoimage) # bindfs pulls in the fuse or fuse3 that fits it
 commands=(qemu-system-x86_64 qemu-img etcd bindfs ip tc bridge ping busybox cpio dnsmasq gcc modinfo
     nsenter unshare python3 genisoimage)
+browsers=(chromium chromium-browser google-chrome) # of which the tests take the first; see tests/browser/browsing.py
+browser_package=chromium
 qemu_wanted=9.1 # fast quick migration: mapped-ram with multifd and direct I/O; live migration runs from 7.2
 backports_file=/etc/apt/sources.list.d/zugvogel-backports.sources
 policy_file=/usr/sbin/policy-rc.d
@@ -122,4 +125,29 @@ install_packages() {
         "${root[@]}" systemctl --quiet disable etcd.service 2>/dev/null || true
         if [ -d /run/systemd/system ]; then "${root[@]}" systemctl --quiet stop etcd.service || true; fi
     fi
+}
+
+installed_browser() { # its name; nothing where there is none
+    local name
+    for name in "${browsers[@]}"; do
+        if command -v "$name" >/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
+install_browser() { # for `make test` alone: nothing else needs one
+    [ -z "$(installed_browser)" ] || return 0
+    command -v apt-get >/dev/null ||
+        die "no apt-get here; install a browser by hand, one of these: ${browsers[*]}"
+    need_root "installing $browser_package"
+    has_package_lists || refresh_package_lists
+    say "installing $browser_package: the tests of the web console look at it"
+    if ! apt install --yes --no-install-recommends "$browser_package"; then
+        refresh_package_lists # a mirror keeps the newest alone
+        apt install --yes --no-install-recommends "$browser_package" ||
+            die "no $browser_package could be installed (see above); install one of these by hand: ${browsers[*]}"
+    fi
+    [ -n "$(installed_browser)" ] || die "$browser_package is installed but starts nothing; install one of: ${browsers[*]}"
 }

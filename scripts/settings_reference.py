@@ -24,6 +24,7 @@ GROUPS = (
     ("das.", "High availability", "How to use them: [high availability](../how-to/high-availability.md)."),
     ("migration.", "Migration", "How to use them: [migrate a VM](../how-to/migrate-a-vm.md)."),
     ("vm.", "VMs", ""),
+    ("console.", "Users", "More about it: [give people access](../how-to/users-and-access.md)."),
 )
 
 

@@ -7,7 +7,9 @@
     │   ├── InvalidInput       what the user wrote cannot be meant; exit code 2, HTTP 422
     │   ├── NotFound           no such host, vm, datastore, network or task; HTTP 404
     │   ├── AlreadyExists      the name is taken; HTTP 409
-    │   └── Forbidden          the token's role does not allow it, or there is no token; HTTP 403
+    │   ├── Forbidden          the token's role does not allow it, or there is no token; HTTP 403
+    │   │   └── SessionEnded   the user's session is over: log in again
+    │   └── TooManyRequests    too many failed tries; carries when to try again; HTTP 429
     ├── Conflict               somebody else changed it first; read again and retry; HTTP 409
     │   └── LeaseTaken         another claim won this epoch (carries the winner, when it could be read)
     ├── Unreachable            a peer, etcd or QEMU did not answer: says *nothing* about whether the
@@ -63,6 +65,23 @@ class AlreadyExists(Refused):
 class Forbidden(Refused):
     code = "forbidden"
     http_status = 403
+
+
+class SessionEnded(Forbidden):
+    """By its time, by logging out, or by a change of its user."""
+
+    code = "session-ended"
+
+
+class TooManyRequests(Refused):
+    """`retry_after_s`: whole seconds after which it makes sense again."""
+
+    code = "too-many-requests"
+    http_status = 429
+
+    def __init__(self, cause: str, next_step: str = "", *, retry_after_s: int = 60) -> None:
+        super().__init__(cause, next_step)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(ZugvogelError):

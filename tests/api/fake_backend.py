@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from zugvogel.domain.cluster import Access, Cluster, Token
 from zugvogel.domain.datastore import Datastore
+from zugvogel.domain.figures import Figures, GuardFigures, Readiness, RegistryFigures
 from zugvogel.domain.ha import (
     Capacity,
     Explanation,
@@ -37,6 +39,8 @@ from zugvogel.domain.requests import (
     AddNetwork,
     ChangeDatastore,
     ChangeHost,
+    ChangePassword,
+    ChangeUser,
     ChangeVm,
     CreateVm,
     JoinAnswer,
@@ -44,6 +48,7 @@ from zugvogel.domain.requests import (
     Maintenance,
     MigrateVm,
     NewToken,
+    NewUser,
     RegisterVm,
     ResumeVm,
     SetFence,
@@ -53,8 +58,9 @@ from zugvogel.domain.requests import (
 )
 from zugvogel.domain.settings import ENABLED, SETTINGS, refuse_unfit
 from zugvogel.domain.task import Event, Progress, Task, TaskError, TaskState
-from zugvogel.domain.vm import Nic, VmDefinition, VmState, VmView
-from zugvogel.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, Refused
+from zugvogel.domain.user import Caller, Session, User
+from zugvogel.domain.vm import Display, Nic, VmDefinition, VmState, VmView
+from zugvogel.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, Refused, SessionEnded
 from zugvogel.ports.backend import BaselineStatus, DatastoreStatus, SettingValue
 
 TOKENS = {"viewer-token": Access.VIEWER, "operator-token": Access.OPERATOR, "admin-token": Access.ADMIN}
@@ -99,7 +105,7 @@ class Echo:
 
     def __init__(self) -> None:
         self._bytes: asyncio.Queue[bytes] = asyncio.Queue()
-        self.is_closed = False
+        self.closed = threading.Event()
 
     async def read(self) -> bytes:
         return await self._bytes.get()
@@ -108,7 +114,7 @@ class Echo:
         self._bytes.put_nowait(b"" if b"exit" in data else data.upper())
 
     async def close(self) -> None:
-        self.is_closed = True
+        self.closed.set()
 
 
 class FakeBackend:
@@ -119,13 +125,26 @@ class FakeBackend:
         self._values: dict[str, int | str | bool] = {}
         self._networks = {"lan": Network(name="lan", bridges={"*": "br0"})}
         self._held_tokens = {"t1": Token(id="t1", access=Access.ADMIN, secret_sha256="f" * 64, created_at=AT)}
+        self.held_users: dict[str, User] = {}
+        self.sessions: dict[str, str] = {}
+        self.logins = 0
+        self.login_clients: list[str] = []
         self.consoles: list[Echo] = []
+        self.unready: tuple[str, ...] = ()
+        self.shown_figures = Figures(
+            host="host1",
+            is_primary=False,
+            is_ha_enabled=False,
+            failover_level=1,
+            guard=GuardFigures(is_armed=False, is_ticking=False),
+            registry=RegistryFigures(is_loaded=True, is_reachable=True, latency_s=0.002, is_member=False),
+        )
         self.fences: dict[str, FenceConfig] = {}
         self.created: list[CreateVm] = []
         self.started: list[StartVm] = []
         self._add("web1")
 
-    def _add(self, name: str) -> VmView:
+    def _add(self, name: str, display: Display = "vga") -> VmView:
         definition = VmDefinition(
             name=name,
             uuid="0",
@@ -134,6 +153,7 @@ class FakeBackend:
             machine="pc-q35-7.2",
             cpu_model="x86-64-v2",
             nics=(Nic(network="lan", mac=MAC),),
+            display=display,
         )
         self._vms[name] = VmView(
             name=name,
@@ -172,10 +192,67 @@ class FakeBackend:
         self._tasks[task.id] = task
         return task
 
-    async def authenticate(self, token: str) -> Access:
+    async def authenticate(self, token: str) -> Caller:
+        if token == self.console_token():
+            return Caller(access=Access.VIEWER, user="console", kind="service")
+        if token in self.sessions:
+            user = self.held_users.get(self.sessions[token])
+            if user is None:
+                raise SessionEnded("the session is over", "log in again")
+            return Caller(access=user.access, user=user.name, kind="user", expires_at=AT)
         if token not in TOKENS:
             raise Forbidden("this token is not valid", "ask an admin for a new one")
-        return TOKENS[token]
+        return Caller(access=TOKENS[token], user=token, kind="token")
+
+    def console_token(self) -> str:
+        return "console.token"
+
+    async def login(self, user: str, password: str, *, client: str = "") -> Session:
+        self.login_clients.append(client)
+        held = self.held_users.get(user)
+        if held is None or held.password_hash != password:
+            raise Forbidden("user or password is wrong", "ask an admin for a new password")
+        return self._session(held)
+
+    def _session(self, user: User) -> Session:
+        self.logins += 1
+        token = f"s.{user.name}-{self.logins}"
+        self.sessions[token] = user.name
+        return Session(token=token, user=user.name, access=user.access, expires_at=AT)
+
+    async def end_session(self, token: str) -> None:
+        if self.sessions.pop(token, None) is None:
+            raise Refused("only a user's session can be ended", "revoke the token")
+
+    async def change_password(self, user: str, request: ChangePassword, *, client: str = "") -> Session:
+        if self.held_users[user].password_hash != request.old:
+            raise Forbidden("the old password is wrong")
+        await self.change_user(user, ChangeUser(password=request.new))
+        return self._session(self.held_users[user])
+
+    async def users(self) -> list[User]:
+        return [self.held_users[name] for name in sorted(self.held_users)]
+
+    async def new_user(self, request: NewUser) -> User:
+        if request.name in self.held_users:
+            raise AlreadyExists(f"there is a user {request.name} already")
+        fields = {"name": request.name, "access": request.access, "password_hash": request.password}
+        self.held_users[request.name] = User(**fields, created_at=AT, changed_at=AT)
+        return self.held_users[request.name]
+
+    async def change_user(self, name: str, request: ChangeUser) -> User:
+        if name not in self.held_users:
+            raise NotFound(f"there is no user {name}", "see `zv user list`")
+        fields = request.model_dump(exclude_none=True)
+        if "password" in fields:
+            fields["password_hash"] = fields.pop("password")
+        self.held_users[name] = self.held_users[name].model_copy(update=fields)
+        self.sessions = {token: user for token, user in self.sessions.items() if user != name}
+        return self.held_users[name]
+
+    async def delete_user(self, name: str) -> None:
+        if self.held_users.pop(name, None) is None:
+            raise NotFound(f"there is no user {name}", "see `zv user list`")
 
     async def cluster(self) -> Cluster:
         return Cluster(id="c1", name="birds", created_at=AT)
@@ -418,15 +495,16 @@ class FakeBackend:
         if request.name in self._vms:
             raise AlreadyExists(f"there is a vm {request.name} already", "choose another name")
         self.created.append(request)
-        self._add(request.name)
+        self._add(request.name, request.display)
         return self._task("vm.create", request.name, {"vm": request.name})
 
     async def change_vm(self, name: str, request: ChangeVm) -> VmView:
         view = await self.vm(name)
         fields = request.model_dump(include={"memory_bytes", "cpus"}, exclude_none=True)
+        definition = request.model_dump(include={"display"}, exclude_none=True)
         if request.ha is not None:
-            policy = view.definition.ha.model_copy(update=request.ha.model_dump(exclude_none=True))
-            fields["definition"] = view.definition.model_copy(update={"ha": policy})
+            definition["ha"] = view.definition.ha.model_copy(update=request.ha.model_dump(exclude_none=True))
+        fields["definition"] = view.definition.model_copy(update=definition)
         self._vms[name] = view.model_copy(update=fields)
         return self._vms[name]
 
@@ -469,6 +547,11 @@ class FakeBackend:
         await self.vm(name)
         self.consoles.append(Echo())
         return self.consoles[-1]
+
+    async def display(self, name: str) -> Echo:
+        if (await self.vm(name)).definition.display == "none":
+            raise Refused(f"{name} was started without a display", "give it one")
+        return await self.console(name)
 
     async def suspend_vm(self, name: str, request: SuspendVm) -> Task:
         await self.vm(name)
@@ -529,8 +612,20 @@ class FakeBackend:
         wanted = {"subject": subject, "vm": vm, "host": host, "kind": kind}
         return [e for e in found if e.id > after and e.is_wanted(**wanted)][-limit:]
 
+    async def recent_tasks(self) -> list[Task]:
+        return await self.tasks()
+
+    async def recent_events(self) -> list[Event]:
+        return await self.events()
+
+    async def figures(self) -> Figures:
+        return self.shown_figures
+
+    async def readiness(self) -> Readiness:
+        return Readiness(host="host1", is_ready=not self.unready, causes=self.unready)
+
     async def health(self) -> dict[str, Any]:
-        return {"host": "host1", "is_ready": True}
+        return {"host": "host1", "status": "ok", "is_registry_loaded": True}
 
 
 def running(progress: Progress) -> Task:

@@ -7,7 +7,7 @@ from tests.api.conftest import bearer
 
 
 async def test_health_and_ca_need_no_token(http: httpx.AsyncClient) -> None:
-    assert (await http.get("/health")).json() == {"host": "host1", "is_ready": True}
+    assert (await http.get("/health")).json() == {"host": "host1", "status": "ok", "is_registry_loaded": True}
     assert (await http.get("/ca")).text == "THE CA"
 
 
@@ -150,17 +150,3 @@ async def test_join_is_allowed_by_the_join_token_alone(http: httpx.AsyncClient) 
     body = {"token": "j1.x", "name": "host3", "address": "192.0.2.13", "csr_pem": "P", "qemu_csr_pem": "P"}
     assert (await http.post("/join", json=body)).json()["cluster_name"] == "birds"
     assert (await http.post("/join", json=body | {"token": "no"})).status_code == 403
-
-
-async def test_openapi_tells_every_route_with_its_answer(http: httpx.AsyncClient) -> None:
-    document = (await http.get("/openapi.json")).json()
-    assert document["openapi"].startswith("3.")
-    assert document["components"]["securitySchemes"]
-    for path, operations in document["paths"].items():
-        assert path.startswith("/api/v1/")
-        for operation in operations.values():
-            assert operation["description"], path
-            good = next(a for code, a in operation["responses"].items() if code.startswith("2"))
-            assert good["content"], path
-    used = {w.split('"')[0] for w in str(document).replace("'", '"').split("#/components/schemas/")[1:]}
-    assert used <= set(document["components"]["schemas"])

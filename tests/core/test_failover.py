@@ -11,7 +11,15 @@ import pytest
 from tests.core.facts import GIB, definition, status
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
 from zugvogel.core.death_proof import DeathProof
-from zugvogel.core.failover import RESUME_AFTER_S, SETTLE_AFTER_S, SPEAKS, attempts_made, decide, due_in_s
+from zugvogel.core.failover import (
+    RESUME_AFTER_S,
+    SETTLE_AFTER_S,
+    SPEAKS,
+    asks_lock,
+    attempts_made,
+    decide,
+    due_in_s,
+)
 from zugvogel.core.failover_facts import (
     AcceptIsolated,
     AskHeir,
@@ -238,6 +246,53 @@ def test_a_host_whose_last_beat_promised_no_guard_needs_a_word_unless_a_lock_tel
     assert "its last beat there did not say that a guard would freeze its vms" in found.why
     assert ("no disk whose lock could tell" in found.why) is (DISK not in disks)
     assert "zv host confirm-dead h1" in found.why
+
+
+def test_a_lease_is_kept_while_a_process_holds_the_lock_of_a_disk() -> None:
+    held = Situation(record(disks=(DISK,)), lease(), is_locked=True)
+    found = waits(snapshot(held))
+    assert found.wait is Wait.LOCK
+    assert "there is no sign of life of h1, but a process has a disk of it open" in found.why
+    assert "cut that host's power" in found.why
+    assert found.look_again_s > 0
+    assert isinstance(decide(snapshot(replace(held, is_locked=False)))[-1], ReleaseLease)
+
+
+@pytest.mark.parametrize("fencing", Fencing)
+def test_a_host_whose_power_was_cut_holds_nothing_whatever_its_lock_says(fencing: Fencing) -> None:
+    held = Situation(record(disks=(DISK,)), lease(), is_locked=True)
+    found = decide(snapshot(held, fences={"h1": Fenced(fencing, "the device says so")}))[-1]
+    assert isinstance(found, ReleaseLease) is (fencing is Fencing.DONE)
+
+
+def test_of_a_move_both_ends_must_have_been_cut() -> None:
+    statuses = [host("h1", Verdict.FAILED), host("h2", Verdict.FAILED), host("h3")]
+    held = Situation(record(disks=(DISK,)), lease(heir="h2", migration_id="m"), is_locked=True)
+    fences = {"h1": Fenced(Fencing.DONE, "off"), "h2": Fenced(Fencing.FAILED, "dead")}
+    assert waits(snapshot(held, statuses=statuses, fences=fences)).wait is Wait.LOCK
+    fences["h2"] = Fenced(Fencing.DONE, "off")
+    assert isinstance(decide(snapshot(held, statuses=statuses, fences=fences))[-1], ReleaseLease)
+
+
+@pytest.mark.parametrize(
+    ("held", "proof", "disks", "dead", "is_asked"),
+    [
+        (lease(), Proof.LOCK, (ISO, DISK), {"h1"}, True),
+        (lease(), Proof.LOCK, (ISO,), {"h1"}, False),
+        (lease(), Proof.GUARD, (DISK,), {"h1"}, False),
+        (lease(), Proof.CONFIRM, (DISK,), {"h1"}, False),
+        (lease(), Proof.LOCK, (DISK,), {"h2"}, False),
+        (lease(heir="h2"), Proof.LOCK, (DISK,), {"h1"}, False),
+        (lease(heir="h2"), Proof.LOCK, (DISK,), {"h2"}, False),
+        (lease(heir="h2"), Proof.LOCK, (DISK,), {"h1", "h2"}, True),
+        (FAILED, Proof.LOCK, (DISK,), {"h1"}, False),
+        (SAVED, Proof.LOCK, (DISK,), {"h1"}, False),
+    ],
+)
+def test_the_lock_is_looked_at_where_it_tells_and_nobody_alive_can_be_asked(
+    held: Lease, proof: Proof, disks: tuple[Disk, ...], dead: set[str], is_asked: bool
+) -> None:
+    assert asks_lock(record(disks=disks), held, DeathProof(proof, "because"), dead) is is_asked
 
 
 def test_both_ends_of_a_move_must_have_promised_a_guard() -> None:

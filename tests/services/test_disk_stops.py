@@ -73,3 +73,16 @@ async def test_one_that_is_frozen_is_not_asked_and_not_told_as_thawed() -> None:
     machine.is_frozen = False
     await stops.tick()  # whoever froze it tells that it goes on
     assert (machine.continued, told) == (0, [])
+
+
+async def test_it_looks_beside_whatever_else_goes_on_and_only_where_there_is_something() -> None:
+    stops, guest, _, told, _ = world()
+    guest.is_paused = False
+    await stops.begin()
+    await stops.looks.over()
+    assert told == []
+    guest.is_paused = True
+    await stops.begin()
+    assert told == []
+    await stops.looks.over()
+    assert told == ["vm.frozen"]

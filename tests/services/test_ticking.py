@@ -4,7 +4,7 @@ import pytest
 
 from tests.services.liveness_world import ManualClock
 from zugvogel.errors import Unreachable
-from zugvogel.services.ticking import Gaps, run_every
+from zugvogel.services.ticking import Gaps, run_all_every, run_every
 
 
 class Stop(BaseException):
@@ -63,3 +63,24 @@ def test_a_loop_that_stood_still_is_late_and_a_shortened_interval_makes_it_so_fr
     interval_s = 1.0
     clock.now += 1.0
     assert not gaps.tick()
+
+
+async def test_ticks_that_share_a_loop_come_in_order_and_a_failing_one_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, ticked = ManualClock(), []
+
+    async def failing() -> None:
+        ticked.append(("failing", clock.now))
+        if len(ticked) < 4:
+            raise Unreachable("nobody answers", "look")
+
+    async def other() -> None:
+        ticked.append(("other", clock.now))
+        if len(ticked) == 6:
+            raise Stop
+
+    with caplog.at_level(logging.INFO), pytest.raises(Stop):
+        await run_all_every(clock, lambda: 2.0, {"first": failing, "second": other})
+    assert ticked == [(name, at) for at in (1000.0, 1002.0, 1004.0) for name in ("failing", "other")]
+    assert [r.getMessage() for r in caplog.records] == ["first: nobody answers; look", "first: works again"]

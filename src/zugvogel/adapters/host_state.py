@@ -23,6 +23,13 @@ from zugvogel.errors import InvalidInput, Refused
 log = logging.getLogger(__name__)
 
 
+class ConsoleFiles(Model):
+    """PEM files for the web console; empty: the host's own."""
+
+    certificate: str = ""
+    key: str = ""
+
+
 class AgentConfig(Model):
     """``agent.toml``, without its ``[overrides]``."""
 
@@ -31,6 +38,7 @@ class AgentConfig(Model):
     cluster: str
     migration_address: str = ""
     ports: Ports = Ports()
+    console: ConsoleFiles = ConsoleFiles()
 
 
 class Initial(Model):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
@@ -11,15 +13,28 @@ from fastapi.responses import PlainTextResponse
 from zugvogel.api import (
     console,
     errors,
+    openapi,
     routes_cluster,
     routes_fence,
     routes_ha,
+    routes_health,
+    routes_metrics,
+    routes_session,
     routes_storage,
     routes_tasks,
+    routes_users,
     routes_vms,
+    routes_watch,
 )
 from zugvogel.api.auth import TheBackend
 from zugvogel.api.body_limit import BodyLimit
+from zugvogel.api.limiting import Limits
+from zugvogel.api.loop_lag import LoopLag
+from zugvogel.api.metrics import Exposition
+from zugvogel.api.queries import KNOWN_QUERY
+from zugvogel.api.request_log import RequestLog
+from zugvogel.api.watching import Watching
+from zugvogel.domain.answers import Health
 from zugvogel.ports.backend import Backend
 
 PREFIX = "/api/v1"
@@ -30,30 +45,59 @@ def create_app(backend: Backend, ca_pem: str = "") -> FastAPI:
     app = FastAPI(
         title="Zugvogel",
         version=version("zugvogel"),
-        description="Live migration and high availability for plain QEMU/KVM hosts. "
-        "Send `Authorization: Bearer <token>`. Work that takes long is answered with a task (202).",
+        description=openapi.ABOUT,
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=openapi.operation_id,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses=errors.RESPONSES,
         redirect_slashes=False,
+        dependencies=[KNOWN_QUERY],
+        lifespan=_measured,
     )
     app.state.backend = backend
+    app.state.limits = Limits()
+    app.state.watching, app.state.exposition, app.state.lag = Watching(backend), Exposition(), LoopLag()
     app.add_middleware(BodyLimit)
+    app.add_middleware(RequestLog)
     errors.install(app)
+    openapi.install(app)
     app.include_router(_open_routes(ca_pem), prefix=PREFIX)
-    for part in (routes_cluster, routes_ha, routes_fence, routes_storage, routes_vms, routes_tasks, console):
+    for part in (
+        routes_cluster,
+        routes_ha,
+        routes_fence,
+        routes_storage,
+        routes_vms,
+        routes_tasks,
+        routes_session,
+        routes_users,
+        routes_watch,
+        routes_health,
+        console,
+    ):
         app.include_router(part.router, prefix=PREFIX)
+    app.include_router(routes_metrics.router)
     return app
+
+
+@asynccontextmanager
+async def _measured(app: FastAPI) -> AsyncIterator[None]:
+    """While the API serves, the lag of its loop is measured."""
+    measuring = asyncio.create_task(app.state.lag.run())
+    try:
+        yield
+    finally:
+        measuring.cancel()
 
 
 def _open_routes(ca_pem: str) -> APIRouter:
     router = APIRouter(tags=["agent"])
 
     @router.get("/health")
-    async def health(backend: TheBackend) -> dict[str, Any]:
+    async def health(backend: TheBackend) -> Health:
         """This agent's own state. Needs no token."""
-        return await backend.health()
+        return Health.model_validate(await backend.health())
 
     @router.get("/ca", response_class=PlainTextResponse)
     async def ca() -> str:

@@ -1,4 +1,4 @@
-"""Serial console over a WebSocket: bytes both ways, nothing added.
+"""Serial and graphical console over a WebSocket: bytes both ways (a terminal's; VNC's), nothing added.
 
 The bearer token comes as a header, so a browser page of another origin cannot open one. Close codes:
 1000 the vm's console ended (stopped or moved; connect again), 1011 it failed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
@@ -23,27 +24,42 @@ router = APIRouter()
 
 MAX_REASON = 120
 """Bytes; a WebSocket's close reason holds 123."""
+SUBPROTOCOL = "binary"
+"""What VNC clients in browsers ask for."""
+
+Opens = Callable[[str], Awaitable[ByteStream]]
 
 
 @router.websocket("/vms/{name}/console")
 async def console(socket: WebSocket, name: str) -> None:
+    """The serial one."""
+    await _serve(socket, name, backend_of(socket).console)
+
+
+@router.websocket("/vms/{name}/display")
+async def display(socket: WebSocket, name: str) -> None:
+    """The graphical one."""
+    await _serve(socket, name, backend_of(socket).display)
+
+
+async def _serve(socket: WebSocket, name: str, opens: Opens) -> None:
     try:
-        stream = await _open(socket, name)
+        stream = await _open(socket, name, opens)
     except ZugvogelError as error:
         await socket.send_denial_response(answer_for(error))
         return
     try:
-        await socket.accept()
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
         await _join(socket, stream)
     finally:
         await stream.close()
 
 
-async def _open(socket: WebSocket, name: str) -> ByteStream:
+async def _open(socket: WebSocket, name: str, opens: Opens) -> ByteStream:
     require(await access_of(socket), Access.OPERATOR)
     if not re.match(NAME_PATTERN, name):
         raise NotFound(f"there is no vm {name!r}")
-    return await backend_of(socket).console(name)
+    return await opens(name)
 
 
 async def _join(socket: WebSocket, stream: ByteStream) -> None:

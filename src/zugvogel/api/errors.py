@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from zugvogel.errors import InvalidInput, ZugvogelError
+from zugvogel.errors import InvalidInput, TooManyRequests, ZugvogelError
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +27,16 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer, "description": "refused; nothing was touched"},
-    "5XX": {"model": ErrorAnswer, "description": "failed, or no answer from a peer"},
-}
-
-
-def answer(status: int, code: str, cause: str, next_step: str = "") -> JSONResponse:
+def answer(
+    status: int, code: str, cause: str, next_step: str = "", headers: dict[str, str] | None = None
+) -> JSONResponse:
     body = ErrorAnswer(error=ErrorBody(code=code, cause=cause, next_step=next_step))
-    return JSONResponse(body.model_dump(), status_code=status)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
 def answer_for(error: ZugvogelError) -> JSONResponse:
-    return answer(error.http_status, error.code, error.cause, error.next_step)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
+    return answer(error.http_status, error.code, error.cause, error.next_step, headers)
 
 
 def plain_cause(errors: Sequence[Any]) -> str:
@@ -76,6 +73,8 @@ def install(app: FastAPI) -> None:
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
             return answer(404, "not-found", f"the API has no {request.url.path}", "see /api/v1/openapi.json")
+        if error.status_code == 400:
+            return answer_for(InvalidInput("the body cannot be read: it is no JSON in UTF-8"))
         code = "invalid-input" if error.status_code < 500 else "failed"
         return answer(error.status_code, code, str(error.detail).lower())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
 
 from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
-from zugvogel.api.views import BaselineView, Done, HostView, JoinTokenView, RolesView, SettingView, TokenView
+from zugvogel.api.views import baseline_view, setting_view
+from zugvogel.domain.answers import BaselineView, Done, HostView, JoinTokenView, RolesView, SettingView, TokenView
 from zugvogel.domain.base import HOST_PATTERN
 from zugvogel.domain.cluster import Cluster
 from zugvogel.domain.requests import (
@@ -18,6 +18,8 @@ from zugvogel.domain.requests import (
     Maintenance,
     NewToken,
     ReformRegistry,
+    SetBaseline,
+    SetSetting,
 )
 from zugvogel.domain.task import Task
 
@@ -25,18 +27,6 @@ router = APIRouter()
 
 HostPath = Annotated[str, Path(pattern=HOST_PATTERN)]
 IdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
-
-
-class SetBaseline(BaseModel):
-    """`model` "auto": the best that every host can run."""
-
-    model_config = ConfigDict(extra="forbid")
-    model: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-
-
-class SetSetting(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    value: bool | int | Annotated[str, Field(max_length=200)]
 
 
 @router.get("/cluster", dependencies=[VIEWER], tags=["cluster"])
@@ -48,13 +38,13 @@ async def cluster(backend: TheBackend) -> Cluster:
 @router.get("/cluster/baseline", dependencies=[VIEWER], tags=["cluster"])
 async def baseline(backend: TheBackend) -> BaselineView:
     """CPU model of the cluster and what stands against higher ones."""
-    return BaselineView.of(await backend.baseline())
+    return baseline_view(await backend.baseline())
 
 
 @router.put("/cluster/baseline", dependencies=[ADMIN], tags=["cluster"])
 async def set_baseline(request: SetBaseline, backend: TheBackend) -> BaselineView:
     """Set the CPU model that new vms get."""
-    return BaselineView.of(await backend.set_baseline(request.model))
+    return baseline_view(await backend.set_baseline(request.model))
 
 
 @router.get("/hosts", dependencies=[VIEWER], tags=["hosts"])
@@ -142,10 +132,10 @@ async def revoke_token(token_id: IdPath, backend: TheBackend) -> Done:
 @router.get("/settings", dependencies=[VIEWER], tags=["settings"])
 async def settings(backend: TheBackend) -> list[SettingView]:
     """All settings with value, default, unit, bounds and reason."""
-    return [SettingView.of(held) for held in await backend.settings()]
+    return [setting_view(held) for held in await backend.settings()]
 
 
 @router.put("/settings/{name}", dependencies=[ADMIN], tags=["settings"])
 async def set_setting(name: IdPath, request: SetSetting, backend: TheBackend) -> SettingView:
     """Change a setting for the whole cluster."""
-    return SettingView.of(await backend.set_setting(name, request.value))
+    return setting_view(await backend.set_setting(name, request.value))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel
 
 from zugvogel.api.auth import ADMIN, TheBackend
-from zugvogel.api.views import Done
 from zugvogel.core.fencing import shown
+from zugvogel.domain.answers import Done, FenceView
 from zugvogel.domain.base import HOST_PATTERN
 from zugvogel.domain.host import FenceConfig
 from zugvogel.domain.requests import SetFence
@@ -21,16 +20,8 @@ router = APIRouter(prefix="/hosts/{name}/fence", dependencies=[ADMIN], tags=["ho
 HostPath = Annotated[str, Path(pattern=HOST_PATTERN)]
 
 
-class FenceView(BaseModel):
-    """Secrets are shown as signs that say nothing."""
-
-    host: str
-    agent: str
-    parameters: dict[str, str]
-
-    @classmethod
-    def of(cls, host: str, config: FenceConfig) -> FenceView:
-        return cls(host=host, agent=config.agent, parameters=shown(config))
+def _view(host: str, config: FenceConfig) -> FenceView:
+    return FenceView(host=host, agent=config.agent, parameters=shown(config))
 
 
 @router.get("")
@@ -39,13 +30,13 @@ async def fence(name: HostPath, backend: TheBackend) -> FenceView:
     config = await backend.fence_config(name)
     if config is None:
         raise NotFound(f"no device is configured that could cut the power of {name}", "")
-    return FenceView.of(name, config)
+    return _view(name, config)
 
 
 @router.put("")
 async def set_fence(name: HostPath, request: SetFence, backend: TheBackend) -> FenceView:
     """Configure it, in place of the one before."""
-    return FenceView.of(name, await backend.set_fence(name, request))
+    return _view(name, await backend.set_fence(name, request))
 
 
 @router.delete("")

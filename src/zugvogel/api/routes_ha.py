@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
 from zugvogel.api.routes_storage import NamePath
-from zugvogel.api.views import HaView
+from zugvogel.domain.answers import HaView
 from zugvogel.domain.base import HostName
 from zugvogel.domain.ha import Explanation, FailoverPlan
 
@@ -18,25 +18,25 @@ MAX_HOSTS = 64
 
 
 @router.get("/ha", dependencies=[VIEWER])
-async def status(backend: TheBackend) -> HaView:
+async def ha(backend: TheBackend) -> HaView:
     """Whether it is enabled, who judges, what room is kept free, what protects vms, what is being restarted."""
     return HaView.of(await backend.ha_status())
 
 
 @router.post("/ha/enable", dependencies=[ADMIN])
-async def enable(backend: TheBackend) -> HaView:
+async def enable_ha(backend: TheBackend) -> HaView:
     """Restart vms of failed hosts from now on, and run isolation responses. Tells what protection is missing."""
     return HaView.of(await backend.enable_ha())
 
 
 @router.post("/ha/disable", dependencies=[ADMIN])
-async def disable(backend: TheBackend) -> HaView:
+async def disable_ha(backend: TheBackend) -> HaView:
     """Restart nothing, freeze nothing, run no isolation response. Hosts are still judged."""
     return HaView.of(await backend.disable_ha())
 
 
 @router.get("/ha/plan", dependencies=[VIEWER])
-async def plan(
+async def ha_plan(
     fail: Annotated[list[HostName], Query(min_length=1, max_length=MAX_HOSTS)], backend: TheBackend
 ) -> FailoverPlan:
     """Who would restart where if all hosts named by `fail` failed now. Nothing is touched."""

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from zugvogel.api.auth import ADMIN, VIEWER, TheBackend
-from zugvogel.api.views import DatastoreView, Done
+from zugvogel.api.views import datastore_view
+from zugvogel.domain.answers import DatastoreView, Done
 from zugvogel.domain.base import NAME_PATTERN
 from zugvogel.domain.network import Network
 from zugvogel.domain.requests import AddDatastore, AddNetwork, ChangeDatastore
@@ -21,7 +22,7 @@ NamePath = Annotated[str, Path(pattern=NAME_PATTERN)]
 @router.get("/datastores", dependencies=[VIEWER], tags=["datastores"])
 async def datastores(backend: TheBackend) -> list[DatastoreView]:
     """All datastores and how each host sees them."""
-    return [DatastoreView.of(status) for status in await backend.datastores()]
+    return [datastore_view(status) for status in await backend.datastores()]
 
 
 @router.post("/datastores", status_code=202, dependencies=[ADMIN], tags=["datastores"])
@@ -33,7 +34,7 @@ async def add_datastore(request: AddDatastore, backend: TheBackend) -> Task:
 @router.patch("/datastores/{name}", dependencies=[ADMIN], tags=["datastores"])
 async def change_datastore(name: NamePath, request: ChangeDatastore, backend: TheBackend) -> DatastoreView:
     """Choose what proves a failed host dead before its vms are started elsewhere."""
-    return DatastoreView.of(await backend.change_datastore(name, request))
+    return datastore_view(await backend.change_datastore(name, request))
 
 
 @router.delete("/datastores/{name}", dependencies=[ADMIN], tags=["datastores"])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from zugvogel.api.auth import OPERATOR, VIEWER, TheBackend
 from zugvogel.api.routes_cluster import IdPath
-from zugvogel.api.views import EventView
+from zugvogel.domain.answers import EventView
 from zugvogel.domain.base import HOST_PATTERN, NAME_PATTERN
 from zugvogel.domain.task import Task
 
@@ -35,7 +35,7 @@ async def task(
 
 
 @router.post("/tasks/{task_id}/cancel", status_code=202, dependencies=[OPERATOR], tags=["tasks"])
-async def cancel(task_id: IdPath, backend: TheBackend) -> Task:
+async def cancel_task(task_id: IdPath, backend: TheBackend) -> Task:
     """Ask a task to stop and put everything back; its state tells the outcome."""
     return await backend.cancel_task(task_id)
 

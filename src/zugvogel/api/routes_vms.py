@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
 
 from zugvogel.api.auth import OPERATOR, VIEWER, TheAccess, TheBackend
 from zugvogel.api.routes_storage import NamePath
-from zugvogel.api.views import Done
-from zugvogel.domain.base import Name
+from zugvogel.domain.answers import Done, VmLog
 from zugvogel.domain.cluster import Access
 from zugvogel.domain.migration import MigrationPlan
 from zugvogel.domain.requests import (
@@ -22,6 +20,7 @@ from zugvogel.domain.requests import (
     StartVm,
     StopVm,
     SuspendVm,
+    WhereVm,
 )
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmView
@@ -30,26 +29,12 @@ from zugvogel.errors import Forbidden
 router = APIRouter(tags=["vms"])
 
 
-class WhereVm(BaseModel):
-    """`datastore` None: the only one there is."""
-
-    model_config = ConfigDict(extra="forbid")
-    datastore: Name | None = None
-
-
-class VmLog(BaseModel):
-    """Last lines of the host that runs the vm or ran it last."""
-
-    qemu: str = ""
-    serial: str = ""
-
-
 def _guard_host_files(request: CreateVm, access: Access) -> None:
     """A path makes the agent, which is root, read a file of the host: only admins may ask for that."""
     paths = [p for p in (request.image, request.kernel, request.initrd, request.cloud_init) if "/" in p]
     if paths and not access.allows(Access.ADMIN):
         raise Forbidden(
-            f"reading {paths[0]} on a host needs a token with the role admin, yours is {access.value}",
+            f"reading {paths[0]} on a host needs the role admin, yours is {access.value}",
             "use an image of the datastore by its name, or ask an admin",
         )
 
@@ -75,7 +60,7 @@ async def vm(name: NamePath, backend: TheBackend) -> VmView:
 
 @router.patch("/vms/{name}", dependencies=[OPERATOR])
 async def change_vm(name: NamePath, request: ChangeVm, backend: TheBackend) -> VmView:
-    """Change its definition. Memory, CPUs and CPU model of a running vm change at its next start."""
+    """Change its definition. Memory, CPUs, CPU model and display of a running vm change at its next start."""
     return await backend.change_vm(name, request)
 
 

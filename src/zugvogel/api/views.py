@@ -1,269 +1,54 @@
-"""What the API answers where a domain value would be nested or hold a secret. Field names are fixed."""
+"""Answers that are made of more than the domain knows; the others make themselves (`zugvogel.domain.answers`)."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
 from zugvogel.core.death_proof import proof_of
-from zugvogel.domain.cluster import Access, Token
-from zugvogel.domain.ha import Capacity, HaStatus, Proof, Protection
-from zugvogel.domain.host import BridgeFacts, DatastoreReport, HostStatus, Role, Verdict
+from zugvogel.domain.answers import BaselineView, DatastoreView, SettingView
 from zugvogel.domain.settings import allowed
-from zugvogel.domain.task import Event
 from zugvogel.ports.backend import BaselineStatus, DatastoreStatus, SettingValue
 
 
-class HostView(BaseModel):
-    """Figures of a host that has not reported yet are zero."""
-
-    name: str
-    role: Role
-    is_active_primary: bool
-    verdict: Verdict
-    address: str
-    why: str
-    ordinal: int
-    joined_at: str
-    heartbeat_age_s: float | None
-    beat_ages_s: dict[str, float]
-    load1: float
-    is_in_maintenance: bool
-    failure_domain: str
-    cores: int = 0
-    memory_total_bytes: int = 0
-    memory_available_bytes: int = 0
-    reserved_bytes: int = 0
-    link_mbit: int = 0
-    cpu: str = ""
-    cpu_vendor: str = ""
-    cpu_flags: list[str] = []
-    qemu_version: str = ""
-    accelerator: str = ""
-    agent_version: str = ""
-    bridges: list[BridgeFacts] = []
-    datastores: list[DatastoreReport] = []
-    vms: list[str] = []
-
-    @classmethod
-    def of(cls, status: HostStatus) -> HostView:
-        host, report = status.host, status.report
-        view = cls(
-            name=host.name,
-            role=host.role,
-            is_active_primary=status.is_active_primary,
-            verdict=status.verdict,
-            address=host.address,
-            why=status.why,
-            ordinal=host.ordinal,
-            joined_at=host.joined_at,
-            heartbeat_age_s=status.heartbeat_age_s,
-            beat_ages_s=status.beat_ages_s,
-            load1=status.load1,
-            is_in_maintenance=host.is_in_maintenance,
-            failure_domain=host.failure_domain,
-            memory_available_bytes=status.memory_available_bytes,
-        )
-        if report is None:
-            return view
-        facts = report.facts
-        return view.model_copy(
-            update={
-                "cores": facts.cores,
-                "memory_total_bytes": facts.memory_total_bytes,
-                "reserved_bytes": report.reserved_bytes,
-                "link_mbit": facts.link_mbit,
-                "cpu": facts.cpu.name,
-                "cpu_vendor": facts.cpu.vendor,
-                "cpu_flags": sorted(facts.cpu.flags),
-                "qemu_version": facts.qemu_version,
-                "accelerator": facts.accelerator,
-                "agent_version": facts.agent_version,
-                "bridges": list(facts.bridges),
-                "datastores": list(report.datastores),
-                "vms": sorted(vm.name for vm in report.vms),
-            }
-        )
+def datastore_view(status: DatastoreStatus) -> DatastoreView:
+    store, usable = status.datastore, [r for r in status.by_host.values() if r.is_usable]
+    proof = proof_of(store)
+    return DatastoreView(
+        name=store.name,
+        path=store.path,
+        kind=store.kind,
+        id=store.id,
+        is_shared=store.is_shared,
+        added_at=store.added_at,
+        proof=proof.proof,
+        proof_why=proof.why,
+        is_proof_chosen=proof.is_chosen,
+        is_usable=bool(usable),
+        free_bytes=min((r.free_bytes for r in usable), default=0),
+        total_bytes=max((r.total_bytes for r in usable), default=0),
+        hosts=status.by_host,
+    )
 
 
-class DatastoreView(BaseModel):
-    """`free_bytes` and `total_bytes` as the best informed host sees them. `proof`: what must have happened before
-    a failed host's vms are started elsewhere, and why that; `is_proof_chosen`: by somebody, not by its kind."""
-
-    name: str
-    path: str
-    kind: str
-    id: str
-    is_shared: bool
-    added_at: str
-    proof: Proof
-    proof_why: str
-    is_proof_chosen: bool
-    is_usable: bool
-    free_bytes: int
-    total_bytes: int
-    hosts: dict[str, DatastoreReport]
-
-    @classmethod
-    def of(cls, status: DatastoreStatus) -> DatastoreView:
-        store, usable = status.datastore, [r for r in status.by_host.values() if r.is_usable]
-        proof = proof_of(store)
-        return cls(
-            name=store.name,
-            path=store.path,
-            kind=store.kind,
-            id=store.id,
-            is_shared=store.is_shared,
-            added_at=store.added_at,
-            proof=proof.proof,
-            proof_why=proof.why,
-            is_proof_chosen=proof.is_chosen,
-            is_usable=bool(usable),
-            free_bytes=min((r.free_bytes for r in usable), default=0),
-            total_bytes=max((r.total_bytes for r in usable), default=0),
-            hosts=status.by_host,
-        )
+def baseline_view(status: BaselineStatus) -> BaselineView:
+    missing = {m: {h: list(flags) for h, flags in hosts.items()} for m, hosts in status.missing.items()}
+    return BaselineView(
+        current=status.current,
+        is_set=status.is_set,
+        best=status.best,
+        missing=missing,
+        vendors=status.vendors,
+    )
 
 
-class BaselineView(BaseModel):
-    """`missing`: model -> host -> flags that host lacks; an empty inner object: every host can run it."""
-
-    current: str
-    is_set: bool
-    best: str
-    missing: dict[str, dict[str, list[str]]]
-    vendors: dict[str, str]
-
-    @classmethod
-    def of(cls, status: BaselineStatus) -> BaselineView:
-        missing = {m: {h: list(flags) for h, flags in hosts.items()} for m, hosts in status.missing.items()}
-        return cls(
-            current=status.current,
-            is_set=status.is_set,
-            best=status.best,
-            missing=missing,
-            vendors=status.vendors,
-        )
-
-
-class SettingView(BaseModel):
-    """`choices`: the values a text may have, where it may not have any. `allowed`: the same and more, in words."""
-
-    name: str
-    value: bool | int | str
-    default: bool | int | str
-    unit: str
-    reason: str
-    minimum: int | None
-    maximum: int | None
-    choices: list[str]
-    allowed: str
-
-    @classmethod
-    def of(cls, held: SettingValue) -> SettingView:
-        s = held.setting
-        return cls(
-            name=s.name,
-            value=held.value,
-            default=s.default,
-            unit=s.unit,
-            reason=s.reason,
-            minimum=s.minimum,
-            maximum=s.maximum,
-            choices=list(s.choices),
-            allowed=allowed(s),
-        )
-
-
-class AdmissionView(BaseModel):
-    """Memory of the hosts that can take vms, in bytes. `is_met` false: the reserve does not fit any more."""
-
-    used: int
-    reserved: int
-    free: int
-    is_met: bool
-    why: str
-
-    @classmethod
-    def of(cls, capacity: Capacity) -> AdmissionView:
-        return cls(
-            used=capacity.used_bytes,
-            reserved=capacity.reserved_bytes,
-            free=capacity.free_bytes,
-            is_met=capacity.is_met,
-            why=capacity.why,
-        )
-
-
-class HaView(BaseModel):
-    """`active_primaries`: datastore -> the host that judges there; `active_primary`: that of the first one.
-    `restarting`: vms that wait for their restart, each with the reason in a sentence."""
-
-    enabled: bool
-    active_primary: str | None
-    active_primaries: dict[str, str | None]
-    failover_level: int
-    admission: AdmissionView
-    detection_time_ms: int
-    protections: list[Protection]
-    restarting: list[str]
-
-    @classmethod
-    def of(cls, status: HaStatus) -> HaView:
-        return cls(
-            enabled=status.enabled,
-            active_primary=status.active_primary,
-            active_primaries=status.active_primaries,
-            failover_level=status.failover_level,
-            admission=AdmissionView.of(status.admission),
-            detection_time_ms=status.detection_time_ms,
-            protections=list(status.protections),
-            restarting=list(status.restarting),
-        )
-
-
-class EventView(Event):
-    """`event` is `kind`, `cause` is `message`. `vm`: the vm it tells of; empty: it tells of something else."""
-
-    event: str
-    vm: str
-    cause: str
-
-    @classmethod
-    def of(cls, event: Event) -> EventView:
-        return cls(**event.model_dump(), event=event.kind, vm=event.its_vm(), cause=event.message)
-
-
-class TokenView(BaseModel):
-    """A token without anything that could be turned back into its secret. `token` only when just made."""
-
-    id: str
-    access: Access
-    description: str
-    created_at: str
-    token: str | None = None
-
-    @classmethod
-    def of(cls, held: Token, text: str | None = None) -> TokenView:
-        return cls(
-            id=held.id,
-            access=held.access,
-            description=held.description,
-            created_at=held.created_at,
-            token=text,
-        )
-
-
-class JoinTokenView(BaseModel):
-    token: str
-
-
-class RolesView(BaseModel):
-    """`changed`: host -> its new role."""
-
-    changed: dict[str, Role]
-
-
-class Done(BaseModel):
-    """Answer of operations that have nothing else to tell."""
-
-    done: bool = True
+def setting_view(held: SettingValue) -> SettingView:
+    s = held.setting
+    return SettingView(
+        name=s.name,
+        value=held.value,
+        default=s.default,
+        unit=s.unit,
+        reason=s.reason,
+        minimum=s.minimum,
+        maximum=s.maximum,
+        choices=list(s.choices),
+        allowed=allowed(s),
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from zugvogel.domain.host import Host
 from zugvogel.domain.settings import ENABLED, ISOLATION_ADDRESSES
@@ -35,10 +34,7 @@ from zugvogel.services.operations.ha import HaKnowledge
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.suspend.resuming import Resumer
 from zugvogel.services.tasks import TaskBoard
-from zugvogel.services.ticking import run_every
-
-ORDERS_S = 1.0
-"""So often a host looks for orders of the active primary; it looks at once when it is told by RPC."""
+from zugvogel.services.ticking import run_all_every
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +149,8 @@ class HaServices:
             judges=self.role,
             restarts=self.failover,
             guard=self.guarding,
+            beats=self._w.beats,
+            hearing=self._w.heartbeats,
             explain_host=self._w.view.explain,
             has_fence=has_fence,
         )
@@ -162,40 +160,43 @@ class HaServices:
 
     # running ---------------------------------------------------------------------------------------
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """From the very start of the agent."""
-        return [self.isolation.run(), self._guarded()]
-
-    async def _guarded(self) -> None:
+    async def watching(self) -> None:
+        """From the very start of the agent: what it tells others, and what it knows of itself."""
+        w = self._w
+        ticks = {
+            "beats": w.beats.tick,
+            "heartbeats": w.heartbeats.tick,
+            "isolation": self.isolation.tick,
+            "guard": self.guarding.tick,
+            "leases of running vms": self.holding.tick,
+        }
         try:
-            await run_every(self._w.clock, self._interval_s, self._guard_tick, "guard")
+            await run_all_every(w.clock, self._interval_s, ticks)
         finally:
-            self.holding.close()
+            for service in (w.beats, w.heartbeats, self.isolation, self.holding):
+                service.close()
 
-    async def _guard_tick(self) -> None:
-        await self.guarding.tick()
-        await self.holding.tick()
-
-    def adopted_loops(self) -> list[Coroutine[Any, Any, None]]:
+    async def judging(self) -> None:
         """Once the agent knows its vms."""
-        return [self.role.run(), self._judging(), self._obeying(), self.monitoring.run()]
-
-    async def _judging(self) -> None:
+        ticks = {"active primary": self.role.tick, "failover": self.failover.tick}
         try:
-            await run_every(self._w.clock, self._interval_s, self.failover.tick, "failover")
+            await run_all_every(self._w.clock, self._interval_s, ticks)
         finally:
+            self.role.close()
             await self.failover.stop()
 
-    async def _obeying(self) -> None:
-        try:
-            await run_every(self._w.clock, lambda: ORDERS_S, self._obey, "orders of the active primary")
-        finally:
-            await self.starting.stop()
-            await self.responses.stop()
+    def each_second(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """As `judging`, whatever the interval. None of these waits."""
+        return {
+            "orders to start": self.starting.tick,
+            "isolation orders": self.responses.tick,
+            "vm monitoring": self.monitoring.tick,
+        }
 
-    async def _obey(self) -> None:
-        await self.starting.tick()
-        await self.responses.tick()
+    async def stop_each_second(self) -> None:
+        self.monitoring.close()
+        await self.starting.stop()
+        await self.responses.stop()
 
 
 def has_fence(hosts: Callable[[], list[Host]]) -> Callable[[str], bool]:

@@ -117,6 +117,7 @@ class Etcd:
             generation=self.member.generation,
         )
         world.handlers.update(self.member.handlers() | self.changes.handlers())
+        world.is_registry_member = lambda: self.own.is_running
 
     def _reforming(self, world: World, chain: RegistryChain, judges: Callable[[str], bool]) -> Reforming:
         async def generation_of(host: Host) -> int:

@@ -22,6 +22,7 @@ from zugvogel.ports.fence import Fences
 from zugvogel.ports.guard import Guard
 from zugvogel.ports.hypervisor import Hypervisor, Machine
 from zugvogel.ports.network import HostNetwork
+from zugvogel.ports.passwords import Passwords
 from zugvogel.ports.peers import HeartbeatSender, Peers
 from zugvogel.ports.pinger import Pinger
 from zugvogel.ports.registry import Registry
@@ -55,7 +56,7 @@ from zugvogel.services.suspend.resuming import Resumer
 from zugvogel.services.suspend.saving import Saver
 from zugvogel.services.suspend.writing import MemoryWriting
 from zugvogel.services.tasks import TaskBoard
-from zugvogel.services.ticking import run_every
+from zugvogel.services.ticking import run_all_every, run_every
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ OWN_REPORT_S = 10.0
 SETTLE_S = 10.0
 ADOPT_S = 15.0
 ROLES_S = 2.0
+EACH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class HostPorts:
     guard: Guard
     pinger: Pinger
     fences: Fences
+    passwords: Passwords
 
 
 class HostServices:
@@ -101,6 +104,8 @@ class HostServices:
         self.hypervisor, self.network, self.peers = ports.hypervisor, ports.network, ports.peers
         self.is_adopted = False
         self._mounted: dict[str, tuple[Datastore, MountedDatastore]] = {}
+        self._primary_in: tuple[list[Host], bool] = [], False
+        self._all: tuple[list[Datastore], list[MountedDatastore]] = [], []
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
@@ -127,7 +132,10 @@ class HostServices:
         return mounted
 
     def all_mounted(self) -> list[MountedDatastore]:
-        return [self.mounted(d.name) for d in self.inventory.datastores()]
+        datastores = self.inventory.datastores()
+        if datastores != self._all[0]:  # the same objects are compared at a glance
+            self._all = datastores, [self.mounted(d.name) for d in datastores]
+        return self._all[1].copy()
 
     # status ----------------------------------------------------------------------------------------
 
@@ -197,7 +205,10 @@ class HostServices:
         )
 
     def _is_primary(self) -> bool:
-        return any(h.name == self.name and h.role is Role.PRIMARY for h in self.inventory.hosts())
+        hosts = self.inventory.hosts()
+        if hosts != self._primary_in[0]:  # the same objects are compared at a glance
+            self._primary_in = hosts, any(h.name == self.name and h.role is Role.PRIMARY for h in hosts)
+        return self._primary_in[1]
 
     # vms -------------------------------------------------------------------------------------------
 
@@ -336,7 +347,9 @@ class HostServices:
     def take_operations(self, membership: Membership, consoles: Consoles) -> None:
         moves = Moves(self.live, self.quick, self.saver, self.resumer)
         knowledge = self.ha.knowledge(has_fence(self.inventory.hosts))
-        self.operations = Operations(self.world, membership, moves, consoles, knowledge, self.ha.fencing)
+        self.operations = Operations(
+            self.world, membership, moves, consoles, knowledge, self.ha.fencing, self.ports.passwords
+        )
         self.world.handlers.update(membership.handlers())
 
     # running ---------------------------------------------------------------------------------------
@@ -390,12 +403,10 @@ class HostServices:
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self.inventory.run(),
-            self.beats.run(),
+            self.ha.watching(),
             self.reporting.run(),
-            self.heartbeats.run(),
             self.tasks.run(),
             self.events.run(),
-            *self.ha.loops(),
             self._looking_after_vms(),
         ]
 
@@ -403,17 +414,11 @@ class HostServices:
         try:
             await self._look_after_vms()
         finally:
-            await self.incoming.looks.stop()
-            await self.resume_orders.looks.stop()
             await self.adoption.looks.stop()
 
     async def _look_after_vms(self) -> None:
         """Adopt first; then the rounds that look after incoming vms and leases. A vm whose datastore does not
         answer is taken over when it does; the others do not wait for it."""
-
-        async def each_second() -> None:
-            await self.incoming.tick()
-            await self.resume_orders.tick()
 
         async def settle() -> None:
             await self.adopt_late()
@@ -426,9 +431,22 @@ class HostServices:
                 await asyncio.wait(adopting, timeout=ADOPT_S)
             self.is_adopted = True
             self.tasks.adopted()
-            for loop in self.ha.adopted_loops():
-                group.create_task(loop)
+            group.create_task(self.ha.judging())
+            group.create_task(self._each_second())
             group.create_task(run_every(self.clock, lambda: ROLES_S, self.operations.roles.tick, "roles"))
-            group.create_task(run_every(self.clock, lambda: 1.0, each_second, "incoming vms"))
-            group.create_task(run_every(self.clock, lambda: 1.0, self.disk_stops.tick, "vms that stand still"))
             group.create_task(run_every(self.clock, lambda: SETTLE_S, settle, "leases"))
+
+    async def _each_second(self) -> None:
+        """Orders of others are looked for so often; at once when one is told of by RPC."""
+        ticks = {
+            **self.ha.each_second(),
+            "incoming vms": self.incoming.tick,
+            "orders to resume": self.resume_orders.tick,
+            "vms that stand still": self.disk_stops.begin,
+        }
+        try:
+            await run_all_every(self.clock, lambda: EACH_S, ticks)
+        finally:
+            await self.ha.stop_each_second()
+            for service in (self.incoming, self.resume_orders, self.disk_stops):
+                await service.looks.stop()

@@ -17,6 +17,7 @@ from zugvogel.adapters.host_state import AgentConfig, HostState
 from zugvogel.adapters.network.host_network import LinuxHostNetwork
 from zugvogel.adapters.network.pinger import IcmpPinger
 from zugvogel.adapters.network.taps import HostTaps
+from zugvogel.adapters.passwords import ArgonPasswords
 from zugvogel.adapters.peers.consoles import AgentConsoles
 from zugvogel.adapters.peers.rpc_client import HttpPeers
 from zugvogel.adapters.peers.rpc_server import client_context
@@ -100,6 +101,7 @@ class Wiring:
                 guard=ProcessGuard(places.run, places.log),
                 pinger=IcmpPinger(),
                 fences=FenceAgents(),
+                passwords=ArgonPasswords(),
             )
         )
         self.etcd.connect(self.services.world, self.services.ha.role.judges)

@@ -44,6 +44,7 @@ def demo(
     began = time.monotonic()
     try:
         zv("lab", "up", "--hosts", str(hosts), *(["--link-mbit", str(link_mbit)] if link_mbit else []))
+        zv("lab", "console")
         zv("host", "list")
         zv("vm", "create", "swallow", "--memory", "256M", "--cpus", "1", "--image", "lab-guest")
         zv("vm", "create", "stork", "--memory", "128M", "--cpus", "1", "--image", "lab-guest")
@@ -57,7 +58,11 @@ def demo(
         _verdict(rows, time.monotonic() - began)
     finally:
         if keep:
-            console.print("\nThe lab stays up ([cyan]zv lab status[/]); end it with [cyan]zv lab down[/].")
+            console.print("\nThe lab stays up; end it with [cyan]zv lab down[/]. Its web console:")
+            zv("lab", "console")
+            console.print(
+                "Look there while you move a vm: [cyan]zv vm migrate swallow[/] (or press Migrate on its page)."
+            )
         else:
             zv("lab", "down")
 

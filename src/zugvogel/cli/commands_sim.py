@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zugvogel.cli import output
+from zugvogel.cli import commands_sim_serve, output
 from zugvogel.cli.options import Json
 from zugvogel.errors import InvalidInput
 from zugvogel.sim import scenario as scenarios
@@ -15,6 +15,8 @@ from zugvogel.sim.run import Result, run
 from zugvogel.sim.soak import SeedResult, Size, SoakResult, seeds_of, soak
 
 app = typer.Typer(no_args_is_help=True, help="The cluster on virtual time: the same services, simulated hosts.")
+
+app.command("serve", epilog=commands_sim_serve.EPILOG)(commands_sim_serve.serve)
 
 HOUR_S = 3600.0
 

@@ -11,7 +11,10 @@ import typer
 from zugvogel.cli import commands_vm_migrate, commands_vm_suspend, commands_vm_watch, output, session, watch
 from zugvogel.cli.options import (
     Detach,
+    Display,
+    DisplayOption,
     Json,
+    NewDisplayOption,
     Vm,
     Yes,
     complete_datastore,
@@ -42,6 +45,9 @@ app.command("resume", epilog="Examples: zv vm resume web1 · zv vm resume web1 -
 )
 app.command("discard", epilog="Example: zv vm discard web1 --yes")(commands_vm_suspend.discard)
 app.command("console", epilog="Example: zv vm console web1   (Ctrl-] leaves)")(commands_vm_watch.console)
+app.command(
+    "display", epilog="Examples: zv vm display web1 · zv vm display web1 --port 5901 · zv vm display web1 --launch"
+)(commands_vm_watch.display)
 app.command("log", epilog="Example: zv vm log web1 --lines 50")(commands_vm_watch.log)
 
 NetworkOption = Annotated[
@@ -96,6 +102,7 @@ def create(
     cloud_init: Annotated[str, typer.Option(help="NoCloud user-data file.")] = "",
     cpu_model: Annotated[str, typer.Option(help="Default: the cluster's baseline.")] = "",
     mac: Annotated[str, typer.Option(help="MAC of the first NIC; default: a new one.")] = "",
+    display: NewDisplayOption = Display.VGA,
     description: Annotated[str, typer.Option(help="For people.")] = "",
     restart_priority: PriorityOption = None,
     isolation_response: ResponseOption = None,
@@ -119,6 +126,7 @@ def create(
         "cloud_init": host_file(cloud_init),
         "cpu_model": cpu_model,
         "mac": mac,
+        "display": display.value,
         "description": description,
         "ha": policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring),
     }
@@ -236,6 +244,7 @@ def show(name: Vm, as_json: Json = False) -> None:
             ),
             ("datastore", vm["datastore"]),
             ("machine", definition["machine"]),
+            ("display", definition["display"]),
             ("lease epoch", vm["epoch"]),
             *policy_facts(definition["ha"]),
             ("description", definition["description"]),
@@ -254,6 +263,7 @@ def set_vm(
     cpus: Annotated[int | None, typer.Option(min=1, max=512, help="Number of virtual CPUs.")] = None,
     cpu_model: Annotated[str | None, typer.Option(help="CPU model.")] = None,
     append: Annotated[str | None, typer.Option(help="Kernel command line.")] = None,
+    display: DisplayOption = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
     add_disk: Annotated[list[str] | None, typer.Option("--add-disk", help="Size of a new disk.")] = None,
     add_network: Annotated[
@@ -266,14 +276,15 @@ def set_vm(
     monitoring: MonitoringOption = None,
     as_json: Json = False,
 ) -> None:
-    """Change a vm. A running one gets new memory, CPUs and CPU model at its next start; priority, isolation
-    response, group, preferred hosts and monitoring count at once."""
+    """Change a vm. A running one gets new memory, CPUs, CPU model and display at its next start; priority,
+    isolation response, group, preferred hosts and monitoring count at once."""
     policy = policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring)
     body = {
         "memory_bytes": output.parse_size(memory) if memory else None,
         "cpus": cpus,
         "cpu_model": cpu_model,
         "append": append,
+        "display": display.value if display else None,
         "description": description,
         "add_disks": [parse_disk(d) for d in add_disk or []],
         "add_networks": add_network or [],

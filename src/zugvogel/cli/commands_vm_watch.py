@@ -1,4 +1,4 @@
-"""`zv vm console` and `zv vm log`."""
+"""`zv vm console`, `zv vm display` and `zv vm log`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,32 @@ def console(name: Vm) -> None:
     from zugvogel.cli.console import SerialConsole
 
     SerialConsole(session.api(), name).run()
+
+
+def display(
+    name: Vm,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0: any that is free.")] = 0,
+    launch: Annotated[
+        bool, typer.Option("--launch", help="Start a viewer that is installed here, and end with it.")
+    ] = False,
+) -> None:
+    """The vm's graphical console, for any VNC viewer on this machine, until Ctrl-C. There is no password: other
+    users of this machine can connect, too. When the vm moves, a viewer is disconnected; it connects again."""
+    from zugvogel.cli.display import DisplayPort, installed_viewer
+
+    viewer = installed_viewer() if launch else ""
+    place = DisplayPort(port)
+    try:
+        host = place.open(session.api(), name)
+        output.say(place.address)
+        sys.stdout.flush()
+        output.note(f"the display of {name} on {host}; connect a VNC viewer to {place.address}; Ctrl-C ends")
+        process = place.launch(viewer) if viewer else None
+        place.serve(session.api(), name, lambda: process is not None and process.poll() is not None)
+    except KeyboardInterrupt:
+        output.note("ended")
+    finally:
+        place.close()
 
 
 def log(

@@ -11,16 +11,16 @@ import time
 import tty
 from typing import TYPE_CHECKING
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from zugvogel import errors
-from zugvogel.cli.client import Api, error_in
+from zugvogel.cli.client import Api
+from zugvogel.cli.vm_stream import VmStream, connected, running_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 LEAVE = b"\x1d"
 """Ctrl-], as telnet has it."""
@@ -38,57 +38,30 @@ class SerialConsole:
 
     def run(self) -> None:
         """Until the user leaves. Raises NotFound, Refused, Unreachable; the terminal is put back always."""
-        host = self._host()
-        socket = self._connect()
-        _note(f"console of {self._vm} on {host}; Ctrl-] leaves")
-        with _raw_terminal():
+        host = running_host(self._api, self._vm)
+        with ExitStack() as opened:
+            socket = opened.enter_context(connected(self._api, self._vm, "console"))
+            _note(f"console of {self._vm} on {host}; Ctrl-] leaves")
+            opened.enter_context(_raw_terminal())
             while not self._serve(socket):
-                socket = self._connect_again()
-                now = self._host()
+                socket = self._connect_again(opened)
+                now = running_host(self._api, self._vm)
                 _note(f"{self._vm} {'is on ' + str(now) + ' now' if now != host else 'is back'}; connected again")
                 host = now
 
-    def _host(self) -> str | None:
-        vm = self._api.get(f"/vms/{self._vm}")
-        if vm["state"] not in ("running", "frozen"):
-            raise errors.Refused(f"{self._vm} is {vm['state']}", f"start it: zv vm start {self._vm}")
-        host: str | None = vm["host"]
-        return host
-
-    def _connect(self) -> ClientConnection:
-        told = []
-        for url in self._api.urls:
-            address = f"wss://{url.removeprefix('https://')}/api/v1/vms/{self._vm}/console"
-            try:
-                return connect(
-                    address,
-                    ssl=self._api.trust,
-                    additional_headers=self._api.headers,
-                    open_timeout=5,
-                    compression=None,
-                    proxy=None,
-                    max_size=None,
-                )
-            except InvalidStatus as refusal:
-                body = bytes(refusal.response.body or b"").decode(errors="replace")
-                raise error_in(body, refusal.response.status_code) from None
-            except (OSError, InvalidHandshake, TimeoutError) as error:
-                told.append(f"{url}: {error}")
-        raise errors.Unreachable(f"no console came about ({'; '.join(told)})", "are the agents up?")
-
-    def _connect_again(self) -> ClientConnection:
+    def _connect_again(self, opened: ExitStack) -> VmStream:
         """The console ended: the vm moved, or is off (Refused), or its agent restarts."""
         deadline = time.monotonic() + AGAIN_S
         while True:
             time.sleep(0.3)
             try:
-                self._host()
-                return self._connect()
+                running_host(self._api, self._vm)
+                return opened.enter_context(connected(self._api, self._vm, "console"))
             except (errors.Unreachable, errors.Conflict):
                 if time.monotonic() > deadline:
                     raise
 
-    def _serve(self, socket: ClientConnection) -> bool:
+    def _serve(self, socket: VmStream) -> bool:
         """Copy both ways. True: the user left; False: the connection ended."""
         gone_read, gone_write = os.pipe()
         reader = threading.Thread(target=self._show, args=(socket, gone_write), daemon=True)
@@ -100,18 +73,17 @@ class SerialConsole:
             reader.join(timeout=2)
             os.close(gone_read)
 
-    def _show(self, socket: ClientConnection, gone: int) -> None:
+    def _show(self, socket: VmStream, gone: int) -> None:
         try:
-            for message in socket:
-                data = message if isinstance(message, bytes) else message.encode()
+            for data in socket:
                 self._heard_at = time.monotonic()
                 os.write(1, data)
-        except (ConnectionClosed, OSError):
+        except OSError:
             pass
         finally:
             os.close(gone)
 
-    def _type(self, socket: ClientConnection, gone: int) -> bool:
+    def _type(self, socket: VmStream, gone: int) -> bool:
         keyboard = sys.stdin.fileno()
         while True:
             watched = [gone] if self._input_ended else [gone, keyboard]

@@ -21,13 +21,17 @@ CLONE_NEWNET = 0x40000000
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`netns`: name of a network namespace to enter before connecting (the lab); empty: none."""
+    """`netns`: name of a network namespace to enter before connecting (the lab); empty: none.
+
+    `user`: who has logged in; `token` is that user's session then, empty after logging out. Without a user it is
+    an API token."""
 
     name: str
     urls: tuple[str, ...]
     token: str
     ca_file: str
     netns: str = ""
+    user: str = ""
 
 
 def path() -> Path:
@@ -69,8 +73,9 @@ def add(context: Context, *, make_current: bool) -> None:
         if not url.startswith("https://"):
             raise InvalidInput(f"{url} is no https:// address", "agents answer at https://HOST:7440")
     data = load()
-    kept = {"urls": list(context.urls), "token": context.token, "ca_file": context.ca_file}
-    data["contexts"][context.name] = kept | ({"netns": context.netns} if context.netns else {})
+    kept: dict[str, Any] = {"urls": list(context.urls), "token": context.token, "ca_file": context.ca_file}
+    kept |= {name: value for name in ("netns", "user") if (value := getattr(context, name))}
+    data["contexts"][context.name] = kept
     if make_current or not data["current"]:
         data["current"] = context.name
     save(data)
@@ -89,6 +94,7 @@ def named(name: str, data: dict[str, Any] | None = None) -> Context:
         token=found.get("token", ""),
         ca_file=found.get("ca_file", ""),
         netns=found.get("netns", ""),
+        user=found.get("user", ""),
     )
 
 

@@ -19,6 +19,7 @@ from zugvogel.cli import (
     commands_storage,
     commands_task,
     commands_token,
+    commands_user,
     commands_vm,
     session,
 )
@@ -35,6 +36,7 @@ GROUPS = (
     ("task", commands_task.task_app),
     ("event", commands_task.event_app),
     ("settings", commands_settings.app),
+    ("user", commands_user.app),
     ("token", commands_token.app),
     ("context", commands_context.app),
     ("agent", commands_agent.app),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -49,6 +50,10 @@ def complete_datastore(incomplete: str) -> list[str]:
     return _names("/datastores", incomplete)
 
 
+def complete_user(incomplete: str) -> list[str]:
+    return _names("/users", incomplete)
+
+
 def complete_network(incomplete: str) -> list[str]:
     return _names("/networks", incomplete)
 
@@ -57,6 +62,16 @@ def complete_setting(incomplete: str) -> list[str]:
     return _names("/settings", incomplete)
 
 
+class Display(StrEnum):
+    NONE = "none"
+    VGA = "vga"
+
+
+_DISPLAY = typer.Option(
+    "--display", help="vga: a screen, seen with zv vm display; none: the serial console alone."
+)
+NewDisplayOption = Annotated[Display, _DISPLAY]
+DisplayOption = Annotated[Display | None, _DISPLAY]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not wait for the end; print the task.")]
 Compress = Annotated[

@@ -6,14 +6,14 @@ failover (`core.failover`, `core.placement`). What a plan says fits, fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from zugvogel.core import placement
 from zugvogel.core.checks import GIB, MEMORY_OVERHEAD_BYTES, free_memory_bytes
 from zugvogel.core.failover import urgency
-from zugvogel.core.placement import Promises
+from zugvogel.core.placement import Places, Promises
 from zugvogel.domain.ha import Capacity, FailoverPlan, Placed, RestartPriority
 from zugvogel.domain.host import HostStatus, Verdict, VmReport
 from zugvogel.domain.network import Network
@@ -31,6 +31,15 @@ class Load:
     statuses: Sequence[HostStatus]
     records: Mapping[str, VmRecord]
     networks: Mapping[str, Network] = field(default_factory=dict)
+    places: Places = field(init=False, repr=False, compare=False)
+    """Of the hosts that can take vms."""
+    groups: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    """vm -> its anti-affinity group, of those that have one."""
+
+    def __post_init__(self) -> None:
+        groups = {n: r.definition.ha.anti_affinity for n, r in self.records.items()}
+        object.__setattr__(self, "groups", {name: group for name, group in groups.items() if group})
+        object.__setattr__(self, "places", Places(self.targets()))
 
     def targets(self) -> list[HostStatus]:
         """Hosts that can take vms."""
@@ -63,6 +72,17 @@ def plan_failure(load: Load, hosts: Sequence[str]) -> FailoverPlan:
 
 def capacity(load: Load, level: int) -> Capacity:
     """`level` 0 reserves nothing."""
+    steps = capacity_steps(load, level)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Capacity = end.value
+            return found
+
+
+def capacity_steps(load: Load, level: int) -> Generator[None, None, Capacity]:
+    """As `capacity`, in steps of one failure each: with thousands of vms the whole takes a second."""
     targets = load.targets()
     total = sum(_total(s) for s in targets)
     used = total - sum(_free(s) for s in targets)
@@ -70,7 +90,7 @@ def capacity(load: Load, level: int) -> Capacity:
         why = "admission control is off (das.failoverlevel 0)" if targets else "no host can take vms"
         return Capacity(used_bytes=used, free_bytes=max(0, total - used), is_met=level == 0, why=why)
     left = _least_slack(load, targets, level)
-    why = _why_unmet(load, targets, level)
+    why = yield from _why_unmet(load, targets, level)
     free = max(0, left) if not why else 0
     return Capacity(
         used_bytes=used,
@@ -102,12 +122,10 @@ def refuse_start(load: Load, vm: VmRecord, host: str, level: int) -> None:
 
 
 def _place_all(load: Load, failed: frozenset[str]) -> tuple[Placed, ...]:
-    survivors = [s for s in load.targets() if s.host.name not in failed]
-    groups = {n: r.definition.ha.anti_affinity for n, r in load.records.items() if r.definition.ha.anti_affinity}
-    promises = placement.promises_of(groups, [s for s in load.statuses if s.host.name not in failed])
+    promises = placement.promises_of(load.groups, [s for s in load.statuses if s.host.name not in failed])
     vms = [(record, host) for host in sorted(failed) for record in load.on(host)]
     vms.sort(key=lambda pair: urgency(pair[0].definition))
-    return tuple(_place(load, record, host, survivors, promises) for record, host in vms)
+    return tuple(_place(load, record, host, failed, promises) for record, host in vms)
 
 
 def _left(placed: Sequence[Placed]) -> list[Placed]:
@@ -115,13 +133,11 @@ def _left(placed: Sequence[Placed]) -> list[Placed]:
     return [p for p in placed if p.host is None and p.priority is not RestartPriority.DISABLED]
 
 
-def _place(
-    load: Load, record: VmRecord, source: str, survivors: Sequence[HostStatus], promises: Promises
-) -> Placed:
+def _place(load: Load, record: VmRecord, source: str, failed: frozenset[str], promises: Promises) -> Placed:
     definition = record.definition
     host, why = None, "stays down (restart priority disabled)"
     if definition.ha.restart_priority is not RestartPriority.DISABLED:
-        host, why = _best(load, record, survivors, promises)
+        host, why = _best(load, record, failed, promises)
         if host is not None:
             promises.take(definition, host)
     return Placed(
@@ -134,25 +150,26 @@ def _place(
     )
 
 
-def _best(
-    load: Load, record: VmRecord, survivors: Sequence[HostStatus], promises: Promises
-) -> tuple[str | None, str]:
+def _best(load: Load, record: VmRecord, failed: frozenset[str], promises: Promises) -> tuple[str | None, str]:
     definition = record.definition
     unknown = [n.network for n in definition.nics if n.network not in load.networks]
     if unknown:
         return None, f"its network {unknown[0]} does not exist any more"
     networks = [load.networks[n.network] for n in definition.nics]
+    best = load.places.best(definition, record.datastore, networks, but=failed, promises=promises)
+    if best is not None:
+        return best.host, best.why
+    survivors = [s for s in load.targets() if s.host.name not in failed]
     found = placement.weigh(definition, record.datastore, networks, survivors, promises=promises)
-    if found and found[0].is_fit:
-        return found[0].host, found[0].why
     return None, placement.explain_none(found)
 
 
-def _why_unmet(load: Load, targets: Sequence[HostStatus], level: int) -> str:
+def _why_unmet(load: Load, targets: Sequence[HostStatus], level: int) -> Generator[None, None, str]:
     """Which failure could not be borne, and what of it; empty: all can."""
     if level >= len(targets):
         return f"the failure of {_hosts(level)} would leave no other: {_hosts(len(targets))} can take vms now"
     for failed in _failures(load, targets, level):
+        yield
         left = _left(_place_all(load, failed))
         if left:
             need = sum(p.memory_bytes for p in left) / GIB

@@ -17,7 +17,8 @@ from zugvogel.domain.vm import VmDefinition, VmState
 MINIMUM_LINK_MBIT = 1000
 GIB = 1024**3
 MEMORY_OVERHEAD_BYTES = 64 * 1024**2
-"""What a QEMU process takes beside the guest's RAM, counted for admission."""
+"""What a QEMU process takes beside the guest's RAM, counted for admission. Measured: 25 MiB of its own (what it
+shares with other QEMUs is there once), 31 with a display, to which come at most 16 that the guest draws in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ What follows from the vm's lease:
 =====================  =====================================================================================
 lease                  decision
 =====================  =====================================================================================
-running                every host that may run it is failed and proven dead: `ReleaseLease`; of the two of a
+running                every host that may run it is failed and proven dead, and no process holds the lock of
+                       its disks any more (where that tells): `ReleaseLease`; of the two of a
                        live migration only the heir lives: `AskHeir`, only the holder: `AskToGiveUp`; its holder
                        is isolated: `AcceptIsolated`; it lives and does not run it: `AskToSettle`; it has lost
                        the storage for das.apdtimeout: `AskToGiveUp`
@@ -25,10 +26,10 @@ of a higher one that could be started now. One that waits for its next attempt, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from zugvogel.core import placement
-from zugvogel.core.death_proof import has_lock
+from zugvogel.core.death_proof import DeathProof, has_lock
 from zugvogel.core.failover_facts import (
     LOOK_AGAIN_S,
     AcceptIsolated,
@@ -58,6 +59,7 @@ ATTEMPT_AT_S = (0.0, 120.0, 360.0, 840.0, 1800.0)
 RESUME_AFTER_S = 15.0
 """The host that saved a vm resumes it itself when its target does not begin within 10 s."""
 LOCK_AGAIN_S, LOCK_AGAIN_MOST_S = 10.0, 60.0
+LOCK_LOOK_S = 3.0
 SETTLE_AFTER_S = 10.0
 """A start has reported its vm by then; a longer one is at work, and its host says so when it is asked."""
 ORDER = {RestartPriority.HIGH: 0, RestartPriority.MEDIUM: 1, RestartPriority.LOW: 2, RestartPriority.DISABLED: 3}
@@ -69,6 +71,15 @@ SEEN_ALIVE = {Verdict.LIVE, Verdict.MAINTENANCE}
 def is_protected(record: VmRecord) -> bool:
     """With HA enabled."""
     return record.wanted == "running" and record.definition.ha.restart_priority is not RestartPriority.DISABLED
+
+
+def asks_lock(record: VmRecord, lease: Lease, proof: DeathProof, dead: Set[str]) -> bool:
+    """Whether it is looked, before the lease is released, if a process still holds the lock of a disk of the vm. So
+    a host that hangs as a whole, or whose agent is gone, keeps the vm with its memory until it goes on or is really
+    dead. Of use only where a dead host's locks go; a live migration with one side alive is settled by that one."""
+    holder = lease.holder.host if lease.holder is not None else ""
+    is_held = lease.state is LeaseState.RUNNING and {holder, lease.heir or holder} <= dead
+    return is_held and proof.proof is Proof.LOCK and has_lock(record.definition)
 
 
 def urgency(definition: VmDefinition) -> tuple[int, int, str]:
@@ -203,7 +214,17 @@ class _Round:
 
     def _prove_and_release(self, s: Situation, lease: Lease, holder: str, sides: frozenset[str]) -> Decision:
         proof = self._prove(s, sides)
-        return proof if isinstance(proof, WaitFor) else ReleaseLease(s.name, lease, holder, sides, proof)
+        if isinstance(proof, WaitFor):
+            return proof
+        if s.is_locked and not all(self._is_cut(side) for side in sides):
+            told = (
+                f"there is no sign of life of {' and '.join(sorted(sides))}, but a process has a disk of it open"
+            )
+            return _wait(s, Wait.LOCK, self._locked(told), LOCK_LOOK_S)
+        return ReleaseLease(s.name, lease, holder, sides, proof)
+
+    def _is_cut(self, host: str) -> bool:
+        return self._s.fences.get(host, Fenced()).fencing is Fencing.DONE
 
     def _prove(self, s: Situation, sides: frozenset[str]) -> WaitFor | str:
         """The evidence that all `sides`, which are failed, write no more; or what is waited for. The place of the
@@ -302,7 +323,8 @@ class _Round:
         waited_s = s.since_order_s if s.since_order_s is not None else s.lease_age_s
         left_s = due_in_s(made, waited_s, s.lock_tries)
         if left_s > 0 and s.lock_tries:
-            return _wait(s, Wait.LOCK, self._locked(s), min(5.0, left_s))
+            last = s.restart.why if s.restart is not None and s.restart.why else "a disk of it is locked"
+            return _wait(s, Wait.LOCK, self._locked(last), min(5.0, left_s))
         if left_s > 0:
             return _wait(s, Wait.TIME, f"attempt {made + 1} of {most} in {left_s:.0f} s", min(5.0, left_s))
         host, why, wait = self._place(s, home)
@@ -312,10 +334,9 @@ class _Round:
             return GiveResumeOrder(s.name, host, lease.epoch, why, made + 1, cause)
         return GiveStartOrder(s.name, host, lease.epoch, why, made + 1, cause, bool(home))
 
-    def _locked(self, s: Situation) -> str:
-        last = s.restart.why if s.restart is not None and s.restart.why else "a disk of it is locked"
+    def _locked(self, told: str) -> str:
         return (
-            f"{last}: the host that ran it hangs rather than being dead, or {self._s.datastore.name} has not "
+            f"{told}: the host that ran it hangs rather than being dead, or {self._s.datastore.name} has not "
             "dropped the lock yet; it is tried again, and if it stays so cut that host's power"
         )
 

@@ -62,7 +62,8 @@ class Situation:
     last attempt; None: it never did. `lock_tries`: orders in a row that met a held lock. `own_failures`: restarts
     within the window after failures of its own. `refusals`: host -> why it refused lately. `worker`: the host, or
     the work, that is under way for it. `accepted_epoch`: an isolation order for it stands.
-    `is_asked`: its holder was asked lately to settle it."""
+    `is_asked`: its holder was asked lately to settle it. `is_locked`: of a vm whose hosts are all dead
+    (`core.failover.asks_lock`), a process still holds the lock of a disk of it."""
 
     record: VmRecord
     lease: Lease | None
@@ -75,6 +76,7 @@ class Situation:
     worker: str = ""
     accepted_epoch: int | None = None
     is_asked: bool = False
+    is_locked: bool = False
 
     @property
     def name(self) -> str:

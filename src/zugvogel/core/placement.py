@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zugvogel.core.checks import GIB, MEMORY_OVERHEAD_BYTES, free_cpus, free_memory_bytes
 from zugvogel.domain.host import HostReport, HostStatus, Verdict
@@ -31,7 +32,9 @@ class Promises:
 
     def neighbour(self, vm: VmDefinition, host: str) -> str | None:
         """Another vm of its group on `host`."""
-        members = self.groups.get(vm.ha.anti_affinity, {}) if vm.ha.anti_affinity else {}
+        if not vm.ha.anti_affinity:
+            return None
+        members = self.groups.get(vm.ha.anti_affinity, {})
         return next((other for other, at in members.items() if at == host and other != vm.name), None)
 
 
@@ -70,22 +73,78 @@ def _weigh_one(
     if why := _unfit(vm, datastore, networks, status) or _unfit_beside(vm, name, promises):
         return Candidate(host=name, is_fit=False, score=0.0, why=why)
     assert report is not None
-    free = _free_after(vm, report, promises)
+    place = _Place.of(report)
+    free, cpus = place.left(vm, promises)
     if free < 0:
         return Candidate(host=name, is_fit=False, score=0.0, why=f"lacks {-free / GIB:.2f} GiB of memory")
-    cpus = free_cpus(report) - promises.cpus.get(name, 0) - vm.cpus
-    score = free / max(1, report.facts.memory_total_bytes) + 0.1 * cpus / max(1, report.facts.cores)
-    return Candidate(
-        host=name,
-        is_fit=True,
-        score=round(score, 4),
-        why=f"{free / GIB:.2f} GiB of memory and {cpus:g} of {report.facts.cores} cores stay free",
-    )
+    return place.candidate(free, cpus)
 
 
-def _free_after(vm: VmDefinition, report: HostReport, promises: Promises) -> int:
-    promised = promises.memory_bytes.get(report.host, 0) + vm.memory_bytes + MEMORY_OVERHEAD_BYTES
-    return free_memory_bytes(report) - promised
+class _Place(NamedTuple):
+    """What a host's report says of its room, summed up."""
+
+    host: str
+    free_bytes: int
+    free_cpus: float
+    total_bytes: int
+    cores: int
+
+    @classmethod
+    def of(cls, report: HostReport) -> _Place:
+        facts = report.facts
+        free, cpus = free_memory_bytes(report), free_cpus(report)
+        return cls(report.host, free, cpus, max(1, facts.memory_total_bytes), facts.cores)
+
+    def left(self, vm: VmDefinition, promises: Promises) -> tuple[int, float]:
+        """Memory (bytes) and cpus that stay free with it; negative: it lacks so much."""
+        promised = promises.memory_bytes.get(self.host, 0) + vm.memory_bytes + MEMORY_OVERHEAD_BYTES
+        return self.free_bytes - promised, self.free_cpus - promises.cpus.get(self.host, 0) - vm.cpus
+
+    def score(self, free: int, cpus: float) -> float:
+        return round(free / self.total_bytes + 0.1 * cpus / max(1, self.cores), 4)
+
+    def candidate(self, free: int, cpus: float) -> Candidate:
+        why = f"{free / GIB:.2f} GiB of memory and {cpus:g} of {self.cores} cores stay free"
+        return Candidate(host=self.host, is_fit=True, score=self.score(free, cpus), why=why)
+
+
+class Places:
+    """The same hosts for many vms: what does not depend on where the vms before went is found once."""
+
+    def __init__(self, hosts: Sequence[HostStatus]) -> None:
+        self._hosts = hosts
+        self._fit: dict[tuple[str, tuple[str, ...], int], list[_Place]] = {}
+        """(datastore, networks, cpus) -> hosts that take such a vm if they have room."""
+
+    def best(
+        self,
+        vm: VmDefinition,
+        datastore: str,
+        networks: Sequence[Network],
+        *,
+        but: Container[str],
+        promises: Promises,
+    ) -> Candidate | None:
+        """The first of `weigh` over all hosts `but` these, where it is fit; None: none is."""
+        rank = {name: number for number, name in enumerate(vm.ha.preferred_hosts)}
+        found: tuple[int, float, str, _Place] | None = None
+        taken, memory = vm.memory_bytes + MEMORY_OVERHEAD_BYTES, promises.memory_bytes
+        for place in self._fitting(vm, datastore, networks):
+            host = place.host
+            if place.free_bytes - taken < memory.get(host, 0) or host in but or promises.neighbour(vm, host):
+                continue
+            order = rank.get(host, len(rank)), -place.score(*place.left(vm, promises)), host, place
+            if found is None or order < found:  # no two are of the same name, so places are never compared
+                found = order
+        return found[3].candidate(*found[3].left(vm, promises)) if found is not None else None
+
+    def _fitting(self, vm: VmDefinition, datastore: str, networks: Sequence[Network]) -> list[_Place]:
+        shape = datastore, tuple(n.name for n in networks), vm.cpus
+        places = self._fit.get(shape)
+        if places is None:
+            reports = [h.report for h in self._hosts if not _unfit(vm, datastore, networks, h)]
+            places = self._fit[shape] = [_Place.of(report) for report in reports if report is not None]
+        return places
 
 
 def _unfit(vm: VmDefinition, datastore: str, networks: Sequence[Network], status: HostStatus) -> str:

@@ -27,13 +27,15 @@ class Verdict(StrEnum):
 
 
 class Ports(Model):
-    """TCP ports of an agent; `heartbeat` is UDP. `migration_first` starts a range of 64."""
+    """TCP ports of an agent; `heartbeat` is UDP. `console` 0: no web console. `migration_first` starts a range of
+    64."""
 
     api: int = 7440
     rpc: int = 7441
     heartbeat: int = 7442
     etcd_client: int = 7443
     etcd_peer: int = 7444
+    console: int = 7445
     migration_first: int = 7450
 
 

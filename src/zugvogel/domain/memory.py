@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from zugvogel.domain.base import HostName, Model, Name
+from pydantic import StrictBool
+
+from zugvogel.domain.base import HostName, Model, Name, StrictModel
 from zugvogel.domain.host import CpuFacts
 from zugvogel.domain.migration import Forecast, NetworkCheck, Phase, Round
 from zugvogel.domain.vm import VmDefinition
@@ -20,12 +22,12 @@ class MemoryFormat(StrEnum):
     STREAM = "stream"
 
 
-class SaveOptions(Model):
+class SaveOptions(StrictModel):
     """How memory is saved. `is_streamed`: while the vm runs (where that ends in time); False: the vm is stopped
     first; None: whatever serves best. `is_compressed`: with zstd; it goes as a stream then."""
 
-    is_streamed: bool | None = None
-    is_compressed: bool = False
+    is_streamed: StrictBool | None = None
+    is_compressed: StrictBool = False
 
 
 class DiskState(Model):

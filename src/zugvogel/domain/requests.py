@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool, StrictInt
 
 from zugvogel.domain.base import FenceAgent, HostName, MacOrNone, Name, NameOrNone, StrictModel
 from zugvogel.domain.cluster import Access
@@ -12,10 +12,11 @@ from zugvogel.domain.ha import Monitoring, RestartPriority, VmPolicy
 from zugvogel.domain.host import Ports
 from zugvogel.domain.memory import SaveOptions
 from zugvogel.domain.migration import MigrationOptions
+from zugvogel.domain.vm import Display
 
 
 class NewDisk(StrictModel):
-    size_bytes: int = Field(gt=0)
+    size_bytes: StrictInt = Field(gt=0)
     format: Literal["raw", "qcow2"] = "qcow2"
 
 
@@ -26,8 +27,8 @@ class CreateVm(StrictModel):
     `mac` for the first NIC; empty: a new one."""
 
     name: Name
-    memory_bytes: int = Field(ge=16 * 1024**2)
-    cpus: int = Field(ge=1, le=512)
+    memory_bytes: StrictInt = Field(ge=16 * 1024**2)
+    cpus: StrictInt = Field(ge=1, le=512)
     datastore: Name | None = None
     networks: tuple[Name, ...] | None = None
     disks: tuple[NewDisk, ...] = ()
@@ -38,6 +39,7 @@ class CreateVm(StrictModel):
     cloud_init: str = ""
     cpu_model: str = ""
     mac: MacOrNone = ""
+    display: Display = "vga"
     description: str = Field(default="", max_length=500)
     ha: VmPolicy = VmPolicy()
 
@@ -53,12 +55,14 @@ class ChangePolicy(StrictModel):
 
 
 class ChangeVm(StrictModel):
-    """None: unchanged. Memory, cpus and cpu_model of a running vm change at its next start, `ha` at once."""
+    """None: unchanged. Memory, cpus, cpu_model and display of a running vm change at its next start, `ha` at
+    once."""
 
-    memory_bytes: int | None = Field(default=None, ge=16 * 1024**2)
-    cpus: int | None = Field(default=None, ge=1, le=512)
+    memory_bytes: StrictInt | None = Field(default=None, ge=16 * 1024**2)
+    cpus: StrictInt | None = Field(default=None, ge=1, le=512)
     cpu_model: str | None = None
     append: str | None = Field(default=None, max_length=1024)
+    display: Display | None = None
     description: str | None = Field(default=None, max_length=500)
     add_disks: tuple[NewDisk, ...] = ()
     add_networks: tuple[Name, ...] = ()
@@ -69,13 +73,13 @@ class StartVm(StrictModel):
     """`host` None: placement chooses. `is_forced`: also when the room kept for failures of hosts is used up."""
 
     host: HostName | None = None
-    is_forced: bool = False
+    is_forced: StrictBool = False
 
 
 class StopVm(StrictModel):
     """`timeout_s` 0: the setting vm.stoptimeout."""
 
-    timeout_s: int = Field(default=0, ge=0, le=3600)
+    timeout_s: StrictInt = Field(default=0, ge=0, le=3600)
 
 
 class ResumeVm(StrictModel):
@@ -87,7 +91,7 @@ class ResumeVm(StrictModel):
 class SuspendVm(StrictModel):
     """`is_compressed`: the memory with zstd."""
 
-    is_compressed: bool = False
+    is_compressed: StrictBool = False
 
 
 class MigrateVm(StrictModel):
@@ -104,10 +108,16 @@ class RegisterVm(StrictModel):
     datastore: Name | None = None
 
 
+class WhereVm(StrictModel):
+    """`datastore` None: the only one there is."""
+
+    datastore: Name | None = None
+
+
 class AddDatastore(StrictModel):
     name: Name
     path: str
-    is_local_allowed: bool = False
+    is_local_allowed: StrictBool = False
 
 
 class ChangeDatastore(StrictModel):
@@ -122,8 +132,8 @@ class AddNetwork(StrictModel):
 
     name: Name
     bridge: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$")
-    vlan: int = Field(default=0, ge=0, le=4094)
-    mtu: int = Field(default=0, ge=0, le=65535)
+    vlan: StrictInt = Field(default=0, ge=0, le=4094)
+    mtu: StrictInt = Field(default=0, ge=0, le=65535)
     hosts: tuple[HostName, ...] = ()
 
 
@@ -131,9 +141,9 @@ class Maintenance(StrictModel):
     """`is_quick_fallback`: a vm whose live migration is refused or fails is moved by quick migration. `is_return`:
     when maintenance ends, vms that were moved away come back."""
 
-    is_on: bool
-    is_quick_fallback: bool = False
-    is_return: bool = False
+    is_on: StrictBool
+    is_quick_fallback: StrictBool = False
+    is_return: StrictBool = False
 
 
 class ChangeHost(StrictModel):
@@ -148,9 +158,54 @@ class ReformRegistry(StrictModel):
     host: HostName
 
 
+class SetBaseline(StrictModel):
+    """`model` "auto": the best that every host can run."""
+
+    model: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
+
+class SetSetting(StrictModel):
+    value: StrictBool | StrictInt | Annotated[str, Field(max_length=200)]
+
+
 class NewToken(StrictModel):
     access: Access
     description: str = ""
+
+
+Password = Annotated[str, Field(min_length=8, max_length=256)]
+
+
+class NewUser(StrictModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    name: Name
+    access: Access
+    password: Password = Field(repr=False)
+
+
+class ChangeUser(StrictModel):
+    """None: unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    access: Access | None = None
+    password: Password | None = Field(default=None, repr=False)
+
+
+class ChangePassword(StrictModel):
+    """One's own: `old` is asked for, since a browser may stand open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    old: str = Field(max_length=256, repr=False)
+    new: Password = Field(repr=False)
+
+
+class Login(StrictModel):
+    """`client`: address of the browser; only this host's console may tell it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    user: str = Field(max_length=63)
+    password: str = Field(max_length=256, repr=False)
+    client: str = Field(default="", max_length=45, pattern=r"^[0-9a-fA-F:.]*$")
 
 
 class JoinRequest(StrictModel):

@@ -26,6 +26,7 @@ class Setting:
 ENABLED = "das.enabled"
 INTERVAL = "das.failuredetectioninterval"
 DETECTION_TIME = "das.failuredetectiontime"
+SESSION_HOURS = "console.session_hours"
 SIGNS = 15
 """Signs of life that a host must be able to give within the detection time: the parts of it that are judged apart
 (0.2, 0.6) must hold several, or one late write would freeze its vms."""
@@ -92,6 +93,9 @@ SETTINGS: dict[str, Setting] = {
                 "a live migration that has not switched over by then is cancelled; the vm stays", 10, 86_400),
         Setting("migration.evacuations", 2, "vms",
                 "live migrations at a time when a host is put into maintenance", 1, 16),
+        Setting(SESSION_HOURS, 12, "h",
+                "how long a user stays logged in; made shorter it ends older sessions too, made longer it counts "
+                "from the next login", 1, 720),
         Setting("vm.stoptimeout", 120, "s",
                 "how long `vm stop` waits for the guest to power off before it gives up", 1, 3600),
     )

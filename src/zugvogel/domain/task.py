@@ -64,7 +64,8 @@ class Severity(StrEnum):
 
 class Event(Model):
     """`kind` is a past participle with its noun ("vm.migrated"). `evidence` holds the figures and facts
-    that led to it. `id` sorts by time of writing."""
+    that led to it. `id` sorts by time of writing. `by`: who asked for it ("user ada", "token 3f9a"); empty: nobody
+    did, or it is not told."""
 
     id: str
     at: str
@@ -75,6 +76,7 @@ class Event(Model):
     message: str
     evidence: dict[str, Any] = {}
     task: str = ""
+    by: str = ""
 
     def its_vm(self) -> str:
         """The vm it tells of; empty: it tells of something else."""

@@ -45,12 +45,17 @@ class Boot(StrictModel):
     append: str = Field(default="", max_length=1024)
 
 
+Display = Literal["none", "vga"]
+"""The graphical console: no device at all, or a VGA card with a pointer, shown by VNC."""
+
+
 class VmDefinition(StrictModel):
     """What the user wants, kept as vm.toml in the vm's folder on the datastore.
 
     `machine` is a versioned QEMU machine type, fixed when the vm is created, so that any QEMU of that
     version or newer gives the guest the same devices. `cpu_model` is a cluster baseline
-    ("x86-64-v2", ...) or "host". `cloud_init` names a seed image (iso) in the folder.
+    ("x86-64-v2", ...) or "host". `cloud_init` names a seed image (iso) in the folder. `display` is "none" where
+    nothing is said, so that a vm made before there were displays keeps its hardware.
     """
 
     name: Name
@@ -63,6 +68,7 @@ class VmDefinition(StrictModel):
     nics: tuple[Nic, ...] = ()
     boot: Boot | None = None
     cloud_init: str = ""
+    display: Display = "none"
     description: str = Field(default="", max_length=500)
     ha: VmPolicy = VmPolicy()
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from zugvogel.domain.cluster import Access, Cluster, Token
+from zugvogel.domain.cluster import Cluster, Token
 from zugvogel.domain.datastore import Datastore
+from zugvogel.domain.figures import Figures, Readiness
 from zugvogel.domain.ha import Explanation, FailoverPlan, HaStatus
 from zugvogel.domain.host import DatastoreReport, FenceConfig, Host, HostStatus, Role
 from zugvogel.domain.migration import MigrationPlan
@@ -21,6 +22,8 @@ from zugvogel.domain.requests import (
     AddNetwork,
     ChangeDatastore,
     ChangeHost,
+    ChangePassword,
+    ChangeUser,
     ChangeVm,
     CreateVm,
     JoinAnswer,
@@ -28,6 +31,7 @@ from zugvogel.domain.requests import (
     Maintenance,
     MigrateVm,
     NewToken,
+    NewUser,
     RegisterVm,
     ResumeVm,
     SetFence,
@@ -37,7 +41,11 @@ from zugvogel.domain.requests import (
 )
 from zugvogel.domain.settings import Setting
 from zugvogel.domain.task import Event, Task
+from zugvogel.domain.user import Caller, Session, User
 from zugvogel.domain.vm import VmView
+
+ConsoleKind = Literal["console", "display"]
+"""Serial (a terminal's bytes) or graphical (VNC's, RFB 3.8). The API's paths end so."""
 
 
 class ByteStream(Protocol):
@@ -77,8 +85,20 @@ class SettingValue:
 class Backend(Protocol):
     """Methods that return a Task start long work and return at once."""
 
-    async def authenticate(self, token: str) -> Access:
-        """Raises Forbidden."""
+    async def authenticate(self, token: str) -> Caller:
+        """Raises Forbidden; SessionEnded for a user's session that is over."""
+
+    def console_token(self) -> str:
+        """A viewer's bearer for the console of this host, valid on this host until its agent ends."""
+
+    async def login(self, user: str, password: str, *, client: str = "") -> Session:
+        """Raises Forbidden. `client`: the address it comes from, for the event of a failed one."""
+
+    async def end_session(self, token: str) -> None:
+        """Refused for other bearers than a user's session."""
+
+    async def change_password(self, user: str, request: ChangePassword, *, client: str = "") -> Session:
+        """One's own. Raises Forbidden where the old one is wrong. All sessions end but the new one it answers."""
 
     async def cluster(self) -> Cluster: ...
     async def baseline(self) -> BaselineStatus: ...
@@ -127,6 +147,15 @@ class Backend(Protocol):
 
     async def revoke_token(self, token_id: str) -> None: ...
 
+    async def users(self) -> list[User]:
+        """Without the hashes of their passwords."""
+
+    async def new_user(self, request: NewUser) -> User: ...
+    async def change_user(self, name: str, request: ChangeUser) -> User:
+        """Ends the user's sessions. Refused for the last admin, as `delete_user` is."""
+
+    async def delete_user(self, name: str) -> None: ...
+
     async def settings(self) -> list[SettingValue]: ...
     async def set_setting(self, name: str, value: int | str | bool) -> SettingValue: ...
 
@@ -167,7 +196,12 @@ class Backend(Protocol):
     async def vm_log(self, name: str, lines: int) -> dict[str, str]:
         """ "qemu" and "serial" of the host that runs it or ran it last."""
 
-    async def console(self, name: str) -> ByteStream: ...
+    async def console(self, name: str) -> ByteStream:
+        """The serial one, for one user at a time. It ends when the vm is moved or ends, as does a display."""
+
+    async def display(self, name: str) -> ByteStream:
+        """VNC, for several at once. Refused when the vm was started without a display."""
+
     async def suspend_vm(self, name: str, request: SuspendVm) -> Task:
         """Its memory goes to its datastore; report: QuickReport."""
 
@@ -181,6 +215,10 @@ class Backend(Protocol):
         all findings in the cause and starts nothing."""
 
     async def tasks(self) -> list[Task]: ...
+    async def recent_tasks(self) -> list[Task]:
+        """All that are under way and the newest 200, oldest first; of other hosts at most a second old. Cheap: asked
+        for several times a second."""
+
     async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
         """Waits up to `wait_s` for a version above `since`, then answers what there is."""
 
@@ -190,6 +228,15 @@ class Backend(Protocol):
     ) -> list[Event]:
         """Oldest first; with `after` those newer than that id, else the newest `limit`. The others choose, as
         `Event.is_wanted`."""
+
+    async def recent_events(self) -> list[Event]:
+        """The newest 200, oldest first; as cheap as `recent_tasks`."""
+
+    async def figures(self) -> Figures:
+        """Of this agent, for monitoring. Its registry is asked, for a second at most."""
+
+    async def readiness(self) -> Readiness:
+        """Whether this agent can do its part; from what it knows, without asking anybody. Needs no token."""
 
     async def health(self) -> dict[str, Any]:
         """This agent's own state; needs no token."""

@@ -100,6 +100,10 @@ class Machine(Protocol):
     @property
     def serial_socket(self) -> Path: ...
     @property
+    def display_socket(self) -> Path | None:
+        """VNC without a password (RFB 3.8, shared). None: the vm was started without a display."""
+
+    @property
     def tap_names(self) -> tuple[str, ...]:
         """In the order of the definition's NICs."""
 

@@ -19,7 +19,6 @@ from zugvogel.domain.datastore import Beat
 from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
-from zugvogel.services.ticking import run_every
 
 log = logging.getLogger(__name__)
 
@@ -112,17 +111,14 @@ class BeatService:
         self.rounds = 0
         """Counts what may have changed here: rounds that were begun or have ended."""
 
-    async def run(self) -> None:
-        """Until cancelled; rounds under way are cancelled with it."""
-        try:
-            await run_every(self._clock, self._interval_s, self.tick, "beats")
-        finally:
-            for watch in self._watches.values():
-                if watch.task is not None:
-                    watch.task.cancel()
+    def close(self) -> None:
+        """Rounds under way are cut off."""
+        for watch in self._watches.values():
+            if watch.task is not None:
+                watch.task.cancel()
 
     async def tick(self) -> None:
-        """Start a round on every datastore that has none under way."""
+        """Belongs to each interval. Start a round on every datastore that has none under way."""
         self._follow(self._datastores())
         self._paces_ms = (self._paces_ms[1], self._detection_time_ms())
         for watch in self._watches.values():
@@ -278,15 +274,13 @@ class BeatService:
         # From the boot clock, so that it grows across restarts of the agent within one boot as well.
         counter = max(watch.counter + 1, int(started * 1000))
         # Copied, not validated: these are this host's own values, once an interval for each datastore.
-        beat = self._beat.model_copy(
-            update={
-                "counter": counter,
-                "is_isolated": self._is_isolated(),
-                "hears": self._told_heard(watch),
-                "detection_time_ms": self._detection_time_ms(),
-                "judge_round": self._judge_round(watch.mounted.datastore.name),
-                "is_guarded": self._is_guarded(),
-            }
+        beat = self._beat.replaced(
+            counter=counter,
+            is_isolated=self._is_isolated(),
+            hears=self._told_heard(watch),
+            detection_time_ms=self._detection_time_ms(),
+            judge_round=self._judge_round(watch.mounted.datastore.name),
+            is_guarded=self._is_guarded(),
         )
         self._promise(watch, beat)
         try:

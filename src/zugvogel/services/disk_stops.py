@@ -10,6 +10,7 @@ from zugvogel.domain.task import Severity
 from zugvogel.errors import ZugvogelError
 from zugvogel.ports.hypervisor import MachineStatus
 from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.looks import Looks
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,12 @@ class DiskStops:
     def __init__(self, vms: LocalVms, usable: Callable[[str], tuple[bool, str]]) -> None:
         self._vms = vms
         self._usable = usable
+        self.looks = Looks("vms that stand still")
+
+    async def begin(self) -> None:
+        """Belongs to each second: `tick`, where there is something to look at, beside whatever else goes on."""
+        if any(g.is_paused or g.frozen_why == WHY for g in self._vms.guests.values()):
+            self.looks.begin(self._vms.host, self.tick)
 
     async def tick(self) -> None:
         for guest in list(self._vms.guests.values()):

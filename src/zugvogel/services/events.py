@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,8 +17,8 @@ from pydantic import ValidationError
 from zugvogel.domain.task import Event, Severity
 from zugvogel.errors import Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.registry import Registry
-from zugvogel.services.sortable_id import TIME_SIGNS, SortableIds, decode, encode
+from zugvogel.ports.registry import Entry, Registry
+from zugvogel.services.sortable_id import SortableIds, buckets
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ QUEUED = 2000
 RECENT = 500
 TRIM_EVERY = 100
 RETRY_S = 2.0
-BUCKET_SIGNS = 6
-"""First signs of an id that name a span of 2^20 ms, about 17 minutes."""
-MAX_BUCKETS = 4
 LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
 
 
@@ -44,6 +42,8 @@ class EventLog:
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._wake = asyncio.Event()
         self._until_trim = 0
+        self.on_event: list[Callable[[Event], None]] = []
+        """Each is called at once with every event of this host; must not raise."""
 
     def emit(
         self,
@@ -53,6 +53,7 @@ class EventLog:
         severity: Severity = Severity.INFO,
         evidence: dict[str, Any] | None = None,
         task: str = "",
+        by: str = "",
     ) -> None:
         """Never blocks, never raises: an event that cannot be kept must not stop what it tells of."""
         try:
@@ -66,6 +67,7 @@ class EventLog:
                 message=message,
                 evidence=evidence or {},
                 task=task,
+                by=by,
             )
             event.model_dump_json()
         except (ValueError, TypeError):
@@ -77,6 +79,12 @@ class EventLog:
         self._queue.append(event)
         self._recent.append(event)
         self._wake.set()
+        for told in self.on_event:
+            told(event)
+
+    def own(self) -> dict[str, Event]:
+        """The last events of this host, by id."""
+        return {event.id: event for event in self._recent}
 
     async def list(
         self, *, after: str = "", limit: int = 200, subject: str = "", vm: str = "", host: str = "", kind: str = ""
@@ -85,9 +93,9 @@ class EventLog:
         choose as `Event.is_wanted`. Without the registry: those this host saw itself."""
         found = {e.id: e for e in self._recent}
         try:
-            for prefix in self._prefixes(after):
+            for prefix in buckets(after, self._ids.now_ms()):
                 for entry in await self._registry.list(PREFIX + prefix, stale_ok=True):
-                    event = _read(entry.value)
+                    event = read_event(entry)
                     if event is not None:
                         found[event.id] = event
         except Unreachable:
@@ -95,18 +103,6 @@ class EventLog:
         newer = [found[i] for i in sorted(found) if i > after]
         events = [e for e in newer if e.is_wanted(subject=subject, vm=vm, host=host, kind=kind)]
         return events[:limit] if after else events[-limit:] if limit else []
-
-    def _prefixes(self, after: str) -> tuple[str, ...]:
-        """Buckets from `after` to now (and one more, for clocks that are ahead); all, where too many."""
-        width = 32 ** (TIME_SIGNS - BUCKET_SIGNS)
-        try:
-            first = decode(after[:BUCKET_SIGNS]) if len(after) >= BUCKET_SIGNS else 0
-        except ValueError:
-            first = 0
-        last = self._ids.now_ms() // width + 1
-        if last - first >= MAX_BUCKETS:
-            return ("",)
-        return tuple(encode(bucket, BUCKET_SIGNS) for bucket in range(first, last + 1))
 
     async def run(self) -> None:
         """Write what was emitted, until cancelled."""
@@ -145,9 +141,9 @@ class EventLog:
             await self._registry.delete(entry.key)
 
 
-def _read(value: bytes) -> Event | None:
+def read_event(entry: Entry) -> Event | None:
     try:
-        return Event.model_validate_json(value)
+        return Event.model_validate_json(entry.value)
     except ValidationError:
         log.warning("an event in the registry cannot be read")
         return None

@@ -22,7 +22,7 @@ from zugvogel.domain.host import Heartbeat, Host, HostReport, Role
 from zugvogel.errors import NotFound, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.peers import Handler, HeartbeatSender, Peers
-from zugvogel.services.ticking import Gaps, run_every
+from zugvogel.services.ticking import Gaps
 
 log = logging.getLogger(__name__)
 
@@ -99,15 +99,14 @@ class HeartbeatService:
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._fetch_failures: dict[str, str] = {}
 
-    async def run(self) -> None:
-        try:
-            await run_every(self._clock, self._interval_s, self.tick, "heartbeats")
-        finally:
-            for fetch in self._fetches.values():
-                fetch.cancel()
+    def close(self) -> None:
+        """Requests under way are cut off."""
+        for fetch in self._fetches.values():
+            fetch.cancel()
 
     async def tick(self) -> None:
-        """Send one heartbeat to every primary but this host; a primary also to every secondary."""
+        """Belongs to each interval. Send one heartbeat to every primary but this host; a primary also to every
+        secondary."""
         if self._gaps.tick():
             self._listening_since = self._clock.monotonic()
         self._know()
@@ -116,7 +115,7 @@ class HeartbeatService:
             self._sender.send(host, heartbeat)
         me = self._known.get(self._host)
         if self._secondaries and me is not None and me.role is Role.PRIMARY:
-            sign_of_life = self._template.model_copy(update={"sequence": self._sequence})
+            sign_of_life = self._template.replaced(sequence=self._sequence)
             for host in self._secondaries:
                 self._sender.send(host, sign_of_life)
 
@@ -194,16 +193,14 @@ class HeartbeatService:
         self._full_left = max(0, self._full_left - 1)
         load = self._load()
         # Copied, not validated: these are this host's own values.
-        return self._template.model_copy(
-            update={
-                "sequence": self._sequence,
-                "digest": self._own_digest,
-                "load1": load.load1,
-                "memory_available_bytes": load.memory_available_bytes,
-                "beats": self._beat_counters(),
-                "hears": self.hears(),
-                "report": self._own if is_full else None,
-            }
+        return self._template.replaced(
+            sequence=self._sequence,
+            digest=self._own_digest,
+            load1=load.load1,
+            memory_available_bytes=load.memory_available_bytes,
+            beats=self._beat_counters(),
+            hears=self.hears(),
+            report=self._own if is_full else None,
         )
 
     def _refresh_own(self) -> None:

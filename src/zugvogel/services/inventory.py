@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from zugvogel.domain.base import Model
@@ -18,6 +19,7 @@ from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host
 from zugvogel.domain.network import Network
 from zugvogel.domain.settings import SETTINGS, in_effect, refuse_unfit
+from zugvogel.domain.user import EndedSession, SessionKey, User
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import Conflict, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -26,7 +28,12 @@ from zugvogel.ports.registry import Change, Registry
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Model)
-PREFIXES = ("cluster", "hosts/", "vms/", "datastores/", "networks/", "settings/", "tokens/")
+SESSION_KEY = "secrets/sessions"
+ENDED_SESSIONS = "endedsessions/"
+PREFIXES = (
+    "cluster", "hosts/", "vms/", "datastores/", "networks/", "settings/", "tokens/", "users/",
+    SESSION_KEY, ENDED_SESSIONS,
+)  # fmt: skip
 GENERATION = "generation"
 """Written by the host that formed etcd anew: from then on revisions may be lower than before."""
 RETRY_S = 0.5
@@ -53,30 +60,48 @@ class _Values(dict[str, bytes]):
     def __init__(self) -> None:
         super().__init__()
         self.lists: dict[str, list[Any]] = {}
+        self._keys: dict[str, list[str]] = {}
+        """prefix -> all keys below it, in order."""
         self.settings: dict[str, int | str | bool] = {}
         """As they count now, each beside the others."""
 
     def __setitem__(self, key: str, value: bytes) -> None:
-        self._changed(key)
+        self._changed(key, is_other=key not in self)
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
-        self._changed(key)
+        self._changed(key, is_other=True)
         super().__delitem__(key)
 
     def pop(self, key: str, default: Any = None) -> Any:
-        self._changed(key)
+        self._changed(key, is_other=True)
         return super().pop(key, default)
 
     def setdefault(self, key: str, default: bytes = b"") -> bytes:
-        self._changed(key)
+        self._changed(key, is_other=True)
         return super().setdefault(key, default)
 
-    def _changed(self, key: str) -> None:
+    def below(self, prefix: str) -> list[str]:
+        """The keys, in order."""
+        found = self._keys.get(prefix)
+        if found is None:
+            found = self._keys[prefix] = sorted(key for key in self if key.startswith(prefix))
+        return found
+
+    def _changed(self, key: str, *, is_other: bool) -> None:
+        """`is_other`: a key comes or goes."""
         prefix = key[: key.find("/") + 1]
         self.lists.pop(prefix, None)
+        if is_other:
+            self._keys.pop(prefix, None)
         if prefix == "settings/":
             self.settings.clear()
+
+
+@lru_cache(maxsize=1 << 15)
+def _parsed(kind: type[Model], raw: bytes) -> Model:
+    """Each value is parsed once, for all that hold it: these are asked for several times a second."""
+    return kind.model_validate_json(raw)
 
 
 class Inventory:
@@ -87,7 +112,7 @@ class Inventory:
         self._clock = clock
         self._seed_hosts = seed_hosts
         self._values = _Values()
-        self._parsed: dict[str, tuple[bytes, Model]] = {}
+        self._ordered: tuple[list[Host] | None, list[Host]] = None, []
         self._seen_on: tuple[list[VmRecord], dict[str, list[VmRecord]]] = ([], {})
         self._revisions: dict[str, int] = {}
         self._generation = 0
@@ -101,20 +126,13 @@ class Inventory:
     def _all(self, prefix: str, kind: type[M]) -> list[M]:
         found = self._values.lists.get(prefix)
         if found is None:
-            below = sorted((key, raw) for key, raw in self._values.items() if key.startswith(prefix))
-            found = self._values.lists[prefix] = [self._read(key, raw, kind) for key, raw in below]
+            values = self._values
+            found = values.lists[prefix] = [_parsed(kind, values[key]) for key in values.below(prefix)]
         return list(found)
 
     def _one(self, key: str, kind: type[M]) -> M | None:
         raw = self._values.get(key)
-        return None if raw is None else self._read(key, raw, kind)
-
-    def _read(self, key: str, raw: bytes, kind: type[M]) -> M:
-        """Each value is parsed once: these are asked for several times a second."""
-        known = self._parsed.get(key)
-        if known is None or known[0] is not raw:
-            known = self._parsed[key] = (raw, kind.model_validate_json(raw))
-        return cast(M, known[1])
+        return None if raw is None else cast(M, _parsed(kind, raw))
 
     def cluster(self) -> Cluster:
         found = self._one("cluster", Cluster)
@@ -123,7 +141,11 @@ class Inventory:
         return found
 
     def hosts(self) -> list[Host]:
-        return sorted(self._all("hosts/", Host) or self._seed_hosts, key=_ordinal)
+        found = self._values.lists.get("hosts/")
+        if found is None or self._ordered[0] is not found:
+            ordered = sorted(self._all("hosts/", Host) or self._seed_hosts, key=_ordinal)
+            self._ordered = self._values.lists["hosts/"], ordered
+        return self._ordered[1].copy()
 
     def host(self, name: str) -> Host:
         for host in self.hosts():
@@ -136,6 +158,22 @@ class Inventory:
 
     def tokens(self) -> list[Token]:
         return self._all("tokens/", Token)
+
+    def users(self) -> list[User]:
+        return self._all("users/", User)
+
+    def user(self, name: str) -> User | None:
+        return self._one(f"users/{name}", User)
+
+    def session_key(self) -> SessionKey | None:
+        """None: nobody has needed it yet."""
+        return self._one(SESSION_KEY, SessionKey)
+
+    def ended_session(self, session_id: str) -> EndedSession | None:
+        return self._one(f"{ENDED_SESSIONS}{session_id}", EndedSession)
+
+    def ended_sessions(self) -> list[EndedSession]:
+        return self._all(ENDED_SESSIONS, EndedSession)
 
     def vms(self) -> list[VmRecord]:
         return self._all("vms/", VmRecord)
@@ -191,7 +229,8 @@ class Inventory:
 
     def number(self, name: str) -> int:
         """A setting that is a whole number."""
-        return int(self.setting(name))
+        found = self._values.settings.get(name)
+        return int(self.setting(name) if found is None else found)
 
     # writing ---------------------------------------------------------------------------------
 
@@ -207,9 +246,10 @@ class Inventory:
         for key, value in raw.items():
             self._values.setdefault(key, value)
 
-    async def delete(self, *keys: str) -> None:
+    async def delete(self, *keys: str, revision: int | None = None) -> None:
+        """`revision`: only those that are of it; raises Conflict."""
         for key in keys:
-            await self._registry.delete(key)
+            await self._registry.delete(key, revision=revision)
             self._values.pop(key, None)
             self._revisions.pop(key, None)
 
@@ -324,7 +364,9 @@ class Inventory:
 
     def _keep(self, key: str, value: bytes, revision: int) -> None:
         if revision >= self._revisions.get(key, 0):
-            self._values[key] = self._with_pending(key, value)
+            shown = self._with_pending(key, value)
+            if self._values.get(key) != shown:
+                self._values[key] = shown
             self._revisions[key] = revision
 
     def _with_pending(self, key: str, value: bytes) -> bytes:

@@ -67,10 +67,10 @@ class Guest:
     """The last one, and what it was made of."""
     watcher: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.definition.name
+    def __post_init__(self) -> None:
+        self.name = self.definition.name
 
     @property
     def is_in_move(self) -> bool:
@@ -160,7 +160,7 @@ class LocalVms:
         return name in self.guests and self.guests[name].busy == LOOKING
 
     def reports(self) -> tuple[VmReport, ...]:
-        return tuple(self._report(g) for g in self.guests.values())
+        return tuple([self._report(g) for g in self.guests.values()])
 
     def _report(self, guest: Guest) -> VmReport:
         """The same object while nothing has changed: it is asked for several times a second."""

@@ -44,17 +44,15 @@ class Looks:
 
     async def _looks(self, place: str, look: Look) -> None:
         try:
-            await self._logged(place, look)
-            while place in self._due:
-                await self._logged(place, self._due.pop(place))
+            due: Look | None = look
+            while due is not None:
+                try:
+                    await due()
+                except ZugvogelError as error:
+                    log.warning("%s of %s not looked at: %s", self._what, place, error)
+                except Exception:
+                    log.exception("%s of %s not looked at", self._what, place)
+                due = self._due.pop(place, None)
         finally:
             if self._under_way.get(place) is asyncio.current_task():
                 del self._under_way[place]
-
-    async def _logged(self, place: str, look: Look) -> None:
-        try:
-            await look()
-        except ZugvogelError as error:
-            log.warning("%s of %s not looked at: %s", self._what, place, error)
-        except Exception:
-            log.exception("%s of %s not looked at", self._what, place)

@@ -13,6 +13,9 @@ from zugvogel.ports.clock import Clock
 
 _SIGNS = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_SIGNS = 10
+BUCKET_SIGNS = 6
+"""First signs of an id that name a span of 2^20 ms, about 17 minutes."""
+MAX_BUCKETS = 4
 
 
 def encode(number: int, length: int) -> str:
@@ -29,6 +32,19 @@ def decode(text: str) -> int:
     for sign in text:
         number = number * 32 + _SIGNS.index(sign)
     return number
+
+
+def buckets(after: str, now_ms: int) -> tuple[str, ...]:
+    """Prefixes that all ids from `after` to now have (and one more, for clocks that are ahead); one that all ids
+    have, where that would be too many."""
+    try:
+        first = decode(after[:BUCKET_SIGNS]) if len(after) >= BUCKET_SIGNS else 0
+    except ValueError:
+        first = 0
+    last = now_ms // 32 ** (TIME_SIGNS - BUCKET_SIGNS) + 1
+    if last - first >= MAX_BUCKETS:
+        return ("",)
+    return tuple(encode(bucket, BUCKET_SIGNS) for bucket in range(first, last + 1))
 
 
 class SortableIds:

@@ -87,6 +87,8 @@ class TaskBoard:
         """id -> is a state change, which is copied at once."""
         self._copied_at: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self.on_end: list[Callable[[Task], None]] = []
+        """Each is called at once with every task of this host that ended; must not raise."""
 
     # work ------------------------------------------------------------------------------------
 
@@ -138,6 +140,8 @@ class TaskBoard:
         self._running.pop(context.id, None)
         self._contexts.pop(context.id, None)
         self.change(context.id, state=state, error=error, report=report, ended_at=self._clock.now_iso())
+        for told in self.on_end:
+            told(self._tasks[context.id])
 
     def change(self, task_id: str, **fields: Any) -> None:
         """Replace fields of a task of this host; wakes all who wait for it."""
@@ -182,12 +186,16 @@ class TaskBoard:
             raise NotFound(f"{self._host} does no task {task_id}", "see `zv task list`")
         return task
 
+    def own(self) -> dict[str, Task]:
+        """Tasks of this host that are in memory, by id: all that are under way, and the last that ended."""
+        return dict(self._tasks)
+
     async def get(self, task_id: str) -> Task:
         """From memory, else from the registry (perhaps a little old). Raises NotFound."""
         if task_id in self._tasks:
             return self._tasks[task_id]
         entry = await self._registry.get(PREFIX + task_id, stale_ok=True)
-        task = _read(entry) if entry else None
+        task = read_task(entry) if entry else None
         if task is None:
             raise NotFound(f"there is no task {task_id}", "see `zv task list`")
         return task
@@ -215,7 +223,7 @@ class TaskBoard:
         except Unreachable:
             entries = []
         for entry in entries:
-            task = _read(entry)
+            task = read_task(entry)
             if task is not None:
                 found[task.id] = task
         found |= self._tasks
@@ -276,7 +284,7 @@ class TaskBoard:
 
     async def _settle_left(self) -> None:
         for entry in await self._registry.list(PREFIX):
-            task = _read(entry)
+            task = read_task(entry)
             if task is None or task.owner != self._host or task.state.is_final:
                 continue
             if task.id in self._tasks:
@@ -309,7 +317,7 @@ class TaskBoard:
         """By every host that ends tasks, at most once an hour: what two hosts delete is deleted once."""
         ended = []
         for entry in await self._registry.list(PREFIX, stale_ok=True):
-            task = _read(entry)
+            task = read_task(entry)
             if task is None or task.state.is_final:
                 ended.append(entry.key)
         for key in ended[:-KEPT]:
@@ -345,7 +353,7 @@ def created_at(task_id: str) -> str:
         return ""
 
 
-def _read(entry: Entry) -> Task | None:
+def read_task(entry: Entry) -> Task | None:
     try:
         return Task.model_validate_json(entry.value)
     except ValidationError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from zugvogel.errors import ZugvogelError
 from zugvogel.ports.clock import Clock
@@ -39,21 +39,33 @@ async def run_every(
 ) -> None:
     """Run `tick` every `interval_s()` until cancelled. A failing tick never ends the loop; the same cause
     in a row is logged once, its end too; with a traceback only where it is a defect."""
-    failure = ""
+    await run_all_every(clock, interval_s, {what: tick})
+
+
+async def run_all_every(
+    clock: Clock, interval_s: Callable[[], float], ticks: Mapping[str, Callable[[], Awaitable[None]]]
+) -> None:
+    """As `run_every`, for several ticks that come one after the other: one timer for them all. None of them may
+    wait for anything, since it would hold up the others; a failing one does not."""
+    failures = dict.fromkeys(ticks, "")
     while True:
         started = clock.monotonic()
-        try:
-            await tick()
-            if failure:
-                log.info("%s: works again", what)
-            failure = ""
-        except ZugvogelError as error:
-            if str(error) != failure:
-                log.warning("%s: %s", what, error)
-            failure = str(error)
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-            if cause != failure:
-                log.error("%s: %s", what, cause, exc_info=True)
-            failure = cause
+        for what, tick in ticks.items():
+            try:
+                await tick()
+            except Exception as error:
+                failures[what] = _tell(what, error, failures[what])
+            else:
+                if failures[what]:
+                    log.info("%s: works again", what)
+                    failures[what] = ""
         await clock.sleep(max(0.0, interval_s() - (clock.monotonic() - started)))
+
+
+def _tell(what: str, error: Exception, before: str) -> str:
+    """The cause, logged unless it is the one before."""
+    is_defect = not isinstance(error, ZugvogelError)
+    cause = f"{type(error).__name__}: {error}" if is_defect else str(error)
+    if cause != before:
+        log.log(logging.ERROR if is_defect else logging.WARNING, "%s: %s", what, cause, exc_info=is_defect)
+    return cause

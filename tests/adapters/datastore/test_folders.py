@@ -58,7 +58,7 @@ async def test_a_definition_survives_the_way_through_its_file(tmp_path: Path) ->
     [
         ("cpus = 1", "cpus = 0", r"line 7: cpus"),
         ("cpus = 1", "cpus = ", "line 7"),
-        ('format = "qcow2"', 'format = "vmdk"', r"line 18: disks\.0\.format"),
+        ('format = "qcow2"', 'format = "vmdk"', r"line 19: disks\.0\.format"),
         ("cpus = 1", "cpus = 1\ncolour = 3", r"line 8: colour"),
         ('name = "web"', 'name = "web2"', r"line 4, says web2"),
     ],

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zugvogel.adapters.network.taps import HostTaps
 from zugvogel.adapters.qemu.hypervisor import QemuHypervisor
 from zugvogel.adapters.unix_user import UnixUser
-from zugvogel.domain.vm import VmDefinition
+from zugvogel.domain.vm import Display, VmDefinition
 from zugvogel.ports.hypervisor import Machine, MachineSpec
 
 TLS_NAME = "host2"
@@ -61,7 +61,12 @@ def host(root: Path, name: str, tls: Path | None = None) -> QemuHypervisor:
 
 
 def firmware_vm(
-    root: Path, *, incoming: bool = False, is_preallocated: bool = False, machine: str = "pc-q35-7.2"
+    root: Path,
+    *,
+    incoming: bool = False,
+    is_preallocated: bool = False,
+    machine: str = "pc-q35-7.2",
+    display: Display = "none",
 ) -> MachineSpec:
     definition = VmDefinition(
         name="fw1",
@@ -70,6 +75,7 @@ def firmware_vm(
         cpus=1,
         machine=machine,
         cpu_model="x86-64-v2",
+        display=display,
     )
     return MachineSpec(definition, root, (), incoming, is_preallocated, {"epoch": 7})
 

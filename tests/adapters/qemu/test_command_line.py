@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,22 @@ def test_the_nic_keeps_its_mac_and_gets_the_inherited_tap() -> None:
     assert "host_mtu=1400" in nic
 
 
+def test_a_vm_without_a_display_keeps_the_hardware_it_had() -> None:
+    assert not {"video", "VGA", "usb", "vnc"} & set(re.findall(r"\w+", " ".join(line()).replace("usb=off", "")))
+    shown = line(display="vga")
+    added = [word for word in shown if word not in line()]
+    assert added == [
+        "VGA,id=video0,vgamem_mb=16,addr=0x2",
+        "qemu-xhci,id=usb0,addr=0x1e",
+        "usb-tablet,id=pointer0,bus=usb0.0,port=1",
+        "-vnc",
+        "unix:/run/zv/web1/vnc.sock,share=ignore",
+    ]
+
+
 def test_an_incoming_vm_has_the_devices_of_the_outgoing_one() -> None:
     assert line(incoming=True) == [*line(), "-incoming", "defer"]
+    assert line(incoming=True, display="vga") == [*line(display="vga"), "-incoming", "defer"]
 
 
 def test_both_ends_of_tls_are_there_so_that_a_running_vm_can_be_moved() -> None:
@@ -103,9 +118,10 @@ def test_both_ends_of_tls_are_there_so_that_a_running_vm_can_be_moved() -> None:
 
 def test_a_disk_more_moves_no_other_device() -> None:
     def addresses(disks: int) -> dict[str, str]:
-        found = line(disks=VM.disks * disks, cloud_init="seed.iso", ha=VmPolicy(monitoring=Monitoring.GUEST))
+        watched = VmPolicy(monitoring=Monitoring.GUEST)
+        found = line(disks=VM.disks * disks, cloud_init="seed.iso", ha=watched, display="vga")
         devices = [dict(p.split("=", 1) for p in d.split(",")[1:]) for d in values(found, "-device")]
-        assert "0x1d" in {d.get("addr") for d in devices}  # the watchdog
+        assert {"0x1d", "0x2"} <= {d.get("addr") for d in devices}  # the watchdog, the display
         return {d.get("id", d.get("rng", "")): d["addr"] for d in devices if "addr" in d}
 
     few, many = addresses(1), addresses(15)

@@ -23,7 +23,7 @@ from zugvogel.domain.host import DatastoreReport, Host, HostFacts, HostReport, H
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import Manifest, MemoryFormat
 from zugvogel.domain.task import Event
-from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
+from zugvogel.domain.vm import Disk, VmDefinition, VmRecord, VmState
 from zugvogel.errors import LeaseTaken, ProcedureFailed, Unreachable
 from zugvogel.ports.hypervisor import MachineEvent, MachineSpec, MachineStatus
 from zugvogel.ports.storage import MountedDatastore
@@ -80,7 +80,7 @@ class Machine:
     def __init__(self, node: Node, spec: MachineSpec) -> None:
         self._node = node
         self.vm, self.tags = spec.definition.name, dict(spec.tags)
-        self.pid, self.serial_socket, self.tap_names = 1, Path("/x"), ()
+        self.pid, self.serial_socket, self.display_socket, self.tap_names = 1, Path("/x"), None, ()
         self.is_alive, self.is_frozen, self.runs = True, False, False
         self.obeys_power_button = True
         self._queue: asyncio.Queue[MachineEvent | None] = asyncio.Queue()
@@ -147,6 +147,7 @@ class View:
             path=lambda vm: Path("/srv") / vm,
             read_note=self._read_note,
             write_note=self._write_note,
+            may_be_written=self._may_be_written,
         )
         self.memory = SimpleNamespace(
             read=self._manifest, verify=self._nothing, discard=self._discard, ids=self._memory_ids
@@ -184,6 +185,11 @@ class View:
 
     async def _write_note(self, vm: str, name: str, data: bytes) -> None:
         await self._node.step("write note", lambda: self._files.notes.__setitem__((vm, name), data))
+
+    async def _may_be_written(self, vm: str, _file: str) -> bool:
+        if self._node.world.lock_failure is not None:
+            raise self._node.world.lock_failure
+        return await self._node.step("look at lock", lambda: vm in self._node.world.locks, is_write=False)
 
     async def _manifest(self, vm: str, memory_id: str) -> Manifest:
         return Manifest(
@@ -392,6 +398,7 @@ class World:
         self.beats_read_at: float | None = None
         """None: all the time."""
         self.locks: set[str] = set()
+        self.lock_failure: Exception | None = None
         self.is_network_down = False
         self.beat_ages_s: dict[str, float] = {}
         self.ran_twice: list[str] = []
@@ -419,9 +426,11 @@ class World:
         for node in self.nodes.values():
             await node.inventory.put(key, value)
 
-    async def add(self, name: str, *, at: str | None = "h1", gib: float = 2, **policy: Any) -> None:
+    async def add(
+        self, name: str, *, at: str | None = "h1", gib: float = 2, disks: tuple[Disk, ...] = (), **policy: Any
+    ) -> None:
         """A vm that runs on `at`."""
-        made = definition(name=name, memory_bytes=int(gib * GIB), cpus=1, nics=(), ha=policy)
+        made = definition(name=name, memory_bytes=int(gib * GIB), cpus=1, nics=(), disks=disks, ha=policy)
         self.files.definitions[name] = made
         record = VmRecord(definition=made, datastore=DS, wanted="stopped")
         await self.put_all(f"vms/{name}", record)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.services.ha.conftest import Make
 from tests.services.ha.failover_world import DS, World, turns
 from zugvogel.core import lease_rules
 from zugvogel.domain.ha import Proof, RestartRecord, StartOrder
@@ -22,24 +22,6 @@ from zugvogel.ports.hypervisor import MachineSpec
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import MIGRATING
 from zugvogel.services.migration.incoming import Session
-
-Make = Callable[..., Any]
-
-
-@pytest.fixture
-async def make() -> AsyncIterator[Make]:
-    made: list[World] = []
-
-    async def build(hosts: int = 3, *, settings: dict[str, Any] | None = None, **more: Any) -> World:
-        world = World(hosts, **more)
-        await world.begin(**(settings or {}))
-        made.append(world)
-        return world
-
-    yield build
-    for world in made:
-        await world.close()
-
 
 # a host dies ------------------------------------------------------------------------------
 

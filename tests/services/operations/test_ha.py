@@ -10,12 +10,14 @@ import pytest
 from tests.core.facts import definition
 from tests.services.operations.cluster_of_two import ClusterOfTwo, Node
 from zugvogel.core import lease_rules
-from zugvogel.domain.cluster import Cluster
+from zugvogel.domain.cluster import Access, Cluster
 from zugvogel.domain.guard import GuardReport
 from zugvogel.domain.ha import Explanation
 from zugvogel.domain.host import Role, Verdict
 from zugvogel.domain.lease import Holder
+from zugvogel.domain.user import Caller
 from zugvogel.errors import InvalidInput, NotFound, Refused, Unreachable
+from zugvogel.ports.caller import caller
 from zugvogel.services.membership import Membership
 from zugvogel.services.operations.cluster import ClusterOperations
 from zugvogel.services.operations.ha import HaKnowledge, HaOperations
@@ -31,6 +33,8 @@ class Known:
     owed: dict[str, str] = field(default_factory=dict)
     ticks_at_look: int = 1
     looks: int = 0
+    trouble: str = ""
+    heard: tuple[str, ...] = ()
 
     def judge_of(self, datastore: str) -> str | None:
         return self.judge
@@ -48,6 +52,24 @@ class Known:
         self.looks += 1
         return self.looks >= self.ticks_at_look
 
+    def is_armed(self) -> bool:
+        return True
+
+    def names(self) -> tuple[str, ...]:
+        return ("nfs1",)
+
+    def usable(self, datastore: str) -> tuple[bool, str]:
+        return not self.trouble, self.trouble
+
+    def own_age_s(self, datastore: str) -> float | None:
+        return None if self.trouble else 0.5
+
+    def latency_s(self, datastore: str) -> float:
+        return 0.02
+
+    def hears(self) -> tuple[str, ...]:
+        return self.heard
+
     async def explain_host(self, name: str) -> Explanation:
         return Explanation(subject=name, kind="host", judge=self.host, judgement="live")
 
@@ -56,6 +78,8 @@ class Known:
             judges=self,
             restarts=self,
             guard=self,
+            beats=self,
+            hearing=self,
             explain_host=self.explain_host,
             has_fence=lambda h: h == "host2",
         )
@@ -195,6 +219,17 @@ async def test_the_setting_is_another_way_to_the_same(world: World) -> None:
     assert await world.events("host1") == ["ha.enabled", "ha.disabled", "setting.changed"]
     with pytest.raises(InvalidInput, match="on or off"):
         await operations.set_setting("das.enabled", "on")
+
+
+async def test_events_tell_who_turned_it_on_and_who_off(world: World) -> None:
+    held = caller.set(Caller(access=Access.ADMIN, user="ada", kind="user"))
+    try:
+        await world.ha["host1"].enable_ha()
+    finally:
+        caller.reset(held)
+    await world.ha["host1"].disable_ha()
+    told = await world.nodes[0].events.list(kind="ha")
+    assert [(e.kind, e.by) for e in told] == [("ha.enabled", "user ada"), ("ha.disabled", "")]
 
 
 async def test_a_plan_is_made_of_what_is_known_here(world: World) -> None:

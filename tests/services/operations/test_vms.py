@@ -11,6 +11,7 @@ from tests.core.facts import definition
 from tests.services.operations.cluster_of_two import ClusterOfTwo
 from zugvogel.core import lease_rules
 from zugvogel.domain.ha import Monitoring, RestartPriority, VmPolicy
+from zugvogel.domain.host import Verdict, VmReport
 from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.requests import ChangePolicy, ChangeVm, CreateVm, NewDisk, RegisterVm
 from zugvogel.domain.task import Task, TaskState
@@ -18,6 +19,7 @@ from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import LeaseTaken, NotFound, Refused
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.local_vms import Guest
+from zugvogel.services.operations.vms import PORTION
 
 MIB = 1024**2
 WISH = CreateVm(name="web1", memory_bytes=64 * MIB, cpus=1, networks=(), disks=(NewDisk(size_bytes=MIB),))
@@ -194,6 +196,29 @@ async def test_a_device_that_a_running_vm_lacks_is_told_to_wait_for_its_next_sta
     assert second == "web1 was changed"
 
 
+async def test_a_vm_is_made_with_a_display_unless_it_is_to_have_none(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    wishes = (WISH, WISH.model_copy(update={"name": "web2", "display": "none"}))
+    for wish in wishes:
+        await node.end_of(await node.operations.create_vm(wish))
+    assert [(await node.store.folders.read(w.name)).display for w in wishes] == ["vga", "none"]
+
+
+async def test_a_vm_toml_from_before_there_were_displays_gets_none_until_it_is_asked_for(
+    cluster: ClusterOfTwo,
+) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition(nics=()))
+    file = cluster.path / "web1/vm.toml"
+    file.write_text(file.read_text().replace('display = "none"\n', ""))
+    assert "display" not in file.read_text()
+    await node.operations.change_vm("web1", ChangeVm(cpus=4))
+    assert (await node.store.folders.read("web1")).display == "none"
+    await node.operations.change_vm("web1", ChangeVm(display="vga"))
+    assert (await node.store.folders.read("web1")).display == "vga"
+    assert node.inventory.vm("web1").definition.display == "vga"
+
+
 # a user's stop outlives its host --------------------------------------------------------------------------
 
 
@@ -259,3 +284,40 @@ async def test_a_stop_does_not_wait_for_a_registry_without_a_majority(cluster: C
     cluster.registry.is_reachable = False
     await ending.node.operations._ended("web1", lambda: ending.node.vms.stop("web1", 1.0, asyncio.Event()))
     assert pressed == ["power button"]
+
+
+async def test_a_vm_that_did_not_change_is_the_same_view_and_one_that_did_is_not(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    for number in range(2 * PORTION + 1):
+        await node.inventory.put(
+            f"vms/web{number}", VmRecord(definition=definition(name=f"web{number}"), datastore="nfs1")
+        )
+    first = await node.operations.vms()
+    assert len(first) == 2 * PORTION + 1
+    assert all(one is other for one, other in zip(first, await node.operations.vms(), strict=True))
+    record = node.inventory.vm("web7")
+    await node.inventory.put("vms/web7", record)  # written again, and nothing is new
+    assert all(one is other for one, other in zip(first, await node.operations.vms(), strict=True))
+    await node.inventory.put("vms/web7", record.model_copy(update={"why": "somebody wanted it so"}))
+    await node.inventory.delete("vms/web8")
+    now = {vm.name: vm for vm in await node.operations.vms()}
+    assert now["web7"].why == "somebody wanted it so"
+    assert {vm.name for vm in first} - set(now) == {"web8"}
+    assert [vm.name for vm in first if vm.name in now and now[vm.name] is not vm] == ["web7"]
+
+
+async def test_a_view_follows_what_hosts_report(cluster: ClusterOfTwo) -> None:
+    node = cluster.nodes["host1"]
+    await cluster.add(definition())
+    assert [vm.state for vm in await node.operations.vms()] == [VmState.STOPPED]
+    seen, statuses = (
+        VmReport(name="web1", state=VmState.RUNNING, epoch=1, memory_bytes=1, cpus=1),
+        cluster.statuses(),
+    )
+    report = statuses[1].report
+    assert report is not None
+    statuses[1] = statuses[1].model_copy(update={"report": report.model_copy(update={"vms": (seen,)})})
+    cluster.statuses = lambda: statuses  # type: ignore[method-assign]
+    assert [(vm.state, vm.host) for vm in await node.operations.vms()] == [(VmState.RUNNING, "host2")]
+    statuses[1] = statuses[1].model_copy(update={"verdict": Verdict.FAILED})
+    assert [vm.state for vm in await node.operations.vms()] == [VmState.UNKNOWN]

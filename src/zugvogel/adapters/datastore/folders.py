@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from zugvogel.adapters.datastore import definition_file, images, layout
+from zugvogel.adapters.datastore import definition_file, image_locks, images, layout
 from zugvogel.adapters.datastore.deadline import Deadlines
 from zugvogel.adapters.datastore.direct_io import found_anew
 from zugvogel.domain.vm import VmDefinition
@@ -103,6 +103,15 @@ class FileFolders:
 
         await self._add(vm, file, make, is_writable=False)
         return file
+
+    async def may_be_written(self, vm: str, file: str) -> bool:
+        path = self.path(vm, file)
+
+        def look() -> bool:
+            self._check()
+            return image_locks.may_be_written(path)
+
+        return await self._deadlines.run(f"looking at the lock of {file} of {vm}", look)
 
     async def write_note(self, vm: str, name: str, data: bytes) -> None:
         folder = self._note(vm, name).parent

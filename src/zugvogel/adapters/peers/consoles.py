@@ -1,4 +1,4 @@
-"""Console streams: a serial socket on this host, or the WebSocket of the host that runs the vm."""
+"""Console streams: a socket of QEMU's on this host, or the WebSocket of the host that runs the vm."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from zugvogel.domain.host import Host
 from zugvogel.errors import Refused, Unreachable
-from zugvogel.ports.backend import ByteStream
+from zugvogel.ports.backend import ByteStream, ConsoleKind
 
-CHUNK = 4096
+CHUNK = 1 << 16
+"""Bytes, at most. A picture comes in many of them."""
 OPEN_S = 5.0
 
 
 class SocketStream:
-    """A QEMU serial socket. QEMU serves one client at a time."""
+    """A serial or VNC socket of QEMU's."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -63,25 +64,34 @@ class AgentConsoles:
         self._context = context
         self._open: set[Path] = set()
 
-    async def local(self, socket: Path) -> ByteStream:
-        if socket in self._open:
+    async def local(self, socket: Path, *, is_shared: bool) -> ByteStream:
+        """QEMU serves a serial line to one client at a time, VNC to many."""
+        if not is_shared and socket in self._open:
             raise Refused("somebody else has this console open", "close the other one (Ctrl-]) first")
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket)), OPEN_S)
+            reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket), limit=CHUNK), OPEN_S)
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"the console does not open: {error}", "is the vm running?") from error
+        stream = SocketStream(reader, writer)
+        if is_shared:
+            return stream
         self._open.add(socket)
-        return _Owned(SocketStream(reader, writer), self._open, socket)
+        return _Owned(stream, self._open, socket)
 
-    async def remote(self, host: Host, vm: str, ticket: str) -> ByteStream:
-        url = f"wss://{host.address}:{host.ports.api}/api/v1/vms/{vm}/console"
+    async def remote(self, host: Host, vm: str, kind: ConsoleKind, ticket: str) -> ByteStream:
+        url = f"wss://{host.address}:{host.ports.api}/api/v1/vms/{vm}/{kind}"
         headers = {"Authorization": f"Bearer {ticket}"}
         try:
             connection = await connect(
-                url, ssl=self._context, additional_headers=headers, open_timeout=OPEN_S, proxy=None
+                url,
+                ssl=self._context,
+                additional_headers=headers,
+                open_timeout=OPEN_S,
+                compression=None,
+                proxy=None,
             )
         except (OSError, TimeoutError, InvalidHandshake) as error:
-            raise Unreachable(f"the console on {host.name} does not open: {error}", "try again") from error
+            raise Unreachable(f"the {kind} on {host.name} does not open: {error}", "try again") from error
         return WebSocketStream(connection)
 
 

@@ -16,10 +16,11 @@ RAM = "pc.ram"
 """The name QEMU itself gives a PC's RAM; streams and files carry it."""
 SPARE_PORTS = 2
 """PCIe root ports kept free for devices added while the vm runs."""
+DISPLAY_SLOT = 0x02
 DISK_SLOTS = range(0x03, 0x10)
 NIC_SLOTS = range(0x10, 0x18)
 SPARE_SLOT = 0x18
-SERIAL_SLOT, RNG_SLOT, SEED_SLOT, WATCHDOG_SLOT = 0x1A, 0x1B, 0x1C, 0x1D
+SERIAL_SLOT, RNG_SLOT, SEED_SLOT, WATCHDOG_SLOT, USB_SLOT = 0x1A, 0x1B, 0x1C, 0x1D, 0x1E
 """PCI addresses never depend on what else the vm has: adding a disk must not rename a guest's NIC."""
 
 
@@ -44,6 +45,7 @@ def arguments(spec: MachineSpec, host: HostSide) -> list[str]:
         *_memory(spec, host.cores),
         *_monitor(host.run_dir),
         *_serial(host),
+        *_display(spec.definition, host.run_dir),
         *_boot(spec.definition, spec.folder),
         *_ports(spec.definition),
         *_disks(spec.definition, spec.folder),
@@ -100,6 +102,22 @@ def _serial(host: HostSide) -> list[str]:
         *("-device", "virtserialport,bus=vser0.0,chardev=agent0,name=org.qemu.guest_agent.0"),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", f"virtio-rng-pci,rng=rng0,addr={RNG_SLOT:#x}"),
+    ]
+
+
+def _display(vm: VmDefinition, run_dir: Path) -> list[str]:
+    """The standard VGA card: firmware, text mode and every guest system know it without a driver of ours, and its
+    state is the same in all versions of QEMU. A tablet, since a browser tells where the pointer is and not how far
+    it went; behind xHCI, which polls nothing while it rests. Keys come by the PC's own keyboard. VNC asks for no
+    password: its directory lets in nobody but QEMU's user and root. A viewer that asks to be alone, as some do
+    unasked, neither shuts the others out nor is turned away (`share`)."""
+    if vm.display == "none":
+        return []
+    return [
+        *("-device", f"VGA,id=video0,vgamem_mb=16,addr={DISPLAY_SLOT:#x}"),
+        *("-device", f"qemu-xhci,id=usb0,addr={USB_SLOT:#x}"),
+        *("-device", "usb-tablet,id=pointer0,bus=usb0.0,port=1"),
+        *("-vnc", f"unix:{run_dir}/vnc.sock,share=ignore"),
     ]
 
 

@@ -79,6 +79,12 @@ class QmpMachine:
         return self._directory / SOCKETS / "serial.sock"
 
     @property
+    def display_socket(self) -> Path | None:
+        """Looked up, since an earlier version's agent may have started it."""
+        socket = self._directory / SOCKETS / "vnc.sock"
+        return socket if socket.is_socket() else None
+
+    @property
     def tap_names(self) -> tuple[str, ...]:
         return tuple(self._spawned.taps)
 

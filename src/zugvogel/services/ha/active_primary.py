@@ -23,7 +23,6 @@ from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService, SeenBeat
 from zugvogel.services.events import EventLog
-from zugvogel.services.ticking import run_every
 
 log = logging.getLogger(__name__)
 
@@ -89,17 +88,14 @@ class ActivePrimary:
         self._standings: dict[str, _Standing] = {}
         self._holders: frozenset[str] = frozenset()
 
-    async def run(self) -> None:
-        """Until cancelled; rounds under way are cancelled with it."""
-        try:
-            await run_every(self._clock, self._interval_s, self.tick, "active primary")
-        finally:
-            for standing in self._standings.values():
-                if standing.task is not None:
-                    standing.task.cancel()
+    def close(self) -> None:
+        """Rounds under way are cut off."""
+        for standing in self._standings.values():
+            if standing.task is not None:
+                standing.task.cancel()
 
     async def tick(self) -> None:
-        """Start a round on every datastore where one is due and none under way."""
+        """Belongs to each interval. Start a round on every datastore where one is due and none under way."""
         now = self._clock.monotonic()
         self._know()
         self._follow(self._datastores())

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from zugvogel.core import admission
 from zugvogel.core.admission import Load
 from zugvogel.domain.ha import Capacity, FailoverPlan
 from zugvogel.domain.host import HostStatus
 from zugvogel.domain.vm import VmRecord
+from zugvogel.ports.clock import Clock
 from zugvogel.services.inventory import Inventory
+
+KEPT = 20.0
+"""So many times what finding it took, a capacity holds although vms have changed meanwhile: of thousands some
+always do, and this host has other things to do."""
+
+
+class _Found(NamedTuple):
+    """`hosts`: what makes it void at once. `load`: what it was found from."""
+
+    hosts: tuple[object, ...]
+    load: tuple[object, ...]
+    capacity: Capacity
+    holds_until: float
 
 
 class Admission:
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, clock: Clock) -> None:
         self._inventory = inventory
+        self._clock = clock
+        self._found: _Found | None = None
+        self._finding = asyncio.Lock()
 
-    def capacity(self, statuses: Sequence[HostStatus]) -> Capacity:
-        return admission.capacity(self._load(statuses), self._level())
+    async def capacity(self, statuses: Sequence[HostStatus]) -> Capacity:
+        """In small steps, between which others get their turn. Found anew when a host, its verdict or a setting
+        changes; for changes of vms only after a while where finding it takes long."""
+        async with self._finding:
+            load, level = self._load(statuses), self._level()
+            hosts = (level, *((s.host, s.verdict, s.report is None) for s in statuses))
+            vms = (*(s.report for s in statuses), *load.records.values(), *load.networks.values())
+            found, started = self._found, self._clock.monotonic()
+            if found is not None and found.hosts == hosts and (started < found.holds_until or found.load == vms):
+                return found.capacity
+            capacity = await self._find(load, level)
+            now = self._clock.monotonic()
+            self._found = _Found(hosts, vms, capacity, now + KEPT * (now - started))
+            return capacity
+
+    async def _find(self, load: Load, level: int) -> Capacity:
+        steps = admission.capacity_steps(load, level)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                capacity: Capacity = end.value
+                return capacity
+            await asyncio.sleep(0)
 
     def plan(self, hosts: Sequence[str], statuses: Sequence[HostStatus]) -> FailoverPlan:
         """Who would be restarted where if `hosts` failed at once. Raises NotFound."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ from zugvogel.core.failover_facts import (
 from zugvogel.core.missing import missing, stranded
 from zugvogel.domain.ha import IsolationResponse
 from zugvogel.domain.host import HostStatus, Verdict
-from zugvogel.domain.lease import LeaseState
+from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmRecord
 from zugvogel.errors import DeadlineExceeded, StorageError, ZugvogelError
@@ -237,7 +237,7 @@ class Failover:
             judged.keep(())
             self._role.finish_round(judged.name)
             return
-        situations, is_complete = await self._situations(judged)
+        situations, is_complete = await self._situations(judged, statuses)
         snapshot = self._snapshot(judged, statuses, situations)
         for decision in failover.decide(snapshot):
             self._carry_out(judged, decision)
@@ -247,10 +247,11 @@ class Failover:
 
     # the snapshot --------------------------------------------------------------------------------------
 
-    async def _situations(self, judged: Judged) -> tuple[list[Situation], bool]:
+    async def _situations(self, judged: Judged, statuses: Sequence[HostStatus]) -> tuple[list[Situation], bool]:
         """Of the vms whose lease is due to be read. False: the datastore did not answer in time."""
         due = judged.due(self._clock.monotonic())
-        found = await asyncio.gather(*(self._situation(judged, r) for r in due), return_exceptions=True)
+        dead = frozenset(s.host.name for s in statuses if self._is_dead(judged.name, s))
+        found = await asyncio.gather(*(self._situation(judged, r, dead) for r in due), return_exceptions=True)
         situations, is_complete = [], True
         for record, each in zip(due, found, strict=True):
             if isinstance(each, Situation):
@@ -264,7 +265,7 @@ class Failover:
                 raise each
         return situations, is_complete or not due
 
-    async def _situation(self, judged: Judged, record: VmRecord) -> Situation:
+    async def _situation(self, judged: Judged, record: VmRecord, dead: Set[str]) -> Situation:
         name, worker = record.definition.name, self._worker(record.definition.name)
         if worker:
             return Situation(record, judged.last_lease(name), worker=worker)
@@ -284,7 +285,22 @@ class Failover:
             worker=self._worker(name),
             accepted_epoch=self._isolated.accepted_epoch(name),
             is_asked=judged.was_asked(name, self._clock.monotonic()),
+            is_locked=lease is not None and await self._is_locked(judged, record, lease, dead),
         )
+
+    async def _is_locked(self, judged: Judged, record: VmRecord, lease: Lease, dead: Set[str]) -> bool:
+        """Where a lock cannot be looked at, QEMU looks at it when it starts. Raises `DeadlineExceeded`."""
+        definition, folders = record.definition, judged.store.folders
+        proof = proof_of(self._inventory.datastore(judged.name))
+        if not failover.asks_lock(record, lease, proof, dead):
+            return False
+        try:
+            for disk in definition.disks:
+                if not disk.is_readonly and await folders.may_be_written(definition.name, disk.file):
+                    return True
+        except StorageError as error:
+            log.warning("%s: the locks of its disks are not looked at: %s", definition.name, error)
+        return False
 
     def _worker(self, vm: str) -> str:
         if vm in self._work:

@@ -36,6 +36,7 @@ class Guarding:
         self._left = list(self._before.vms) if self._before is not None else []
         """What an earlier agent had and this one has not in hand yet."""
         self._known: dict[str, tuple[Machine, GuardedVm]] = {}
+        self._all_known: tuple[GuardedVm, ...] = ()
         self._orders = GuardOrders(is_armed=False, freeze_after_s=0.0)
         self._has_told = False
         self._was_armed = self._before is not None and self._before.is_armed
@@ -72,14 +73,12 @@ class Guarding:
             promised = self._promised()
             vms = tuple(vm for vm in vms if vm.datastore in promised)
         # Copied, not validated: these are this host's own values, several times a second.
-        self._orders = self._orders.model_copy(
-            update={
-                "is_armed": is_armed,
-                "freeze_after_s": self.freeze_after_s(),
-                "good_at": self._good_at,
-                "heard_at": self._heard_at(),
-                "vms": vms,
-            }
+        self._orders = self._orders.replaced(
+            is_armed=is_armed,
+            freeze_after_s=self.freeze_after_s(),
+            good_at=self._good_at,
+            heard_at=self._heard_at(),
+            vms=vms,
         )
         self._guard.tell(self._orders)
         self._armed_at = (self._armed_at or self._clock.monotonic()) if is_armed else None
@@ -128,14 +127,16 @@ class Guarding:
 
     def _heard_at(self) -> float | None:
         """When this host last heard another; now where there is no other, who could take anything over."""
-        is_alone = all(h.name == self._vms.host for h in self._vms.inventory.hosts())
-        if is_alone and self._vms.inventory.is_loaded.is_set():
+        inventory = self._vms.inventory
+        if inventory.is_loaded.is_set() and all(h.name == self._vms.host for h in inventory.hosts()):
             return self._clock.monotonic()
         heard = self._heartbeats.last_heard_at()
         return heard if heard is not None or self._before is None else self._before.heard_at
 
     def _guarded(self) -> tuple[GuardedVm, ...]:
         """Every QEMU here that may run a vm: guests, those that will be, and what an earlier agent had."""
+        if self._is_as_known():
+            return self._all_known
         here = {n: (m, datastore) for n, (m, datastore) in self._vms.unclaimed.items() if m.is_alive}
         here |= {name: (guest.machine, guest.datastore) for name, guest in self._vms.guests.items()}
         before, self._known = self._known, {}
@@ -145,7 +146,15 @@ class Guarding:
                 known = machine, _guarded(machine, datastore)
             self._known[name] = known
         self._left = [vm for vm in self._left if vm.vm not in here and self._vms.is_in_care(vm.vm)]
-        return (*self._left, *(vm for _, vm in self._known.values()))
+        self._all_known = (*self._left, *(vm for _, vm in self._known.values()))
+        return self._all_known
+
+    def _is_as_known(self) -> bool:
+        """The same guests as before and nothing else: so it is nearly always."""
+        guests, known = self._vms.guests, self._known
+        if self._left or self._vms.unclaimed or len(guests) != len(known):
+            return False
+        return all(name in known and known[name][0] is guest.machine for name, guest in guests.items())
 
     # what it tells ---------------------------------------------------------------------------------
 
@@ -174,7 +183,7 @@ class Guarding:
         if not self.is_enabled() or self._armed_at is None or report is None or left is None:
             return False
         has_read = report.ticked_at > self._armed_at and self._clock.monotonic() - report.ticked_at <= STALE_S
-        return has_read and left <= {vm.vm for vm in self._orders.vms}
+        return has_read and (not left or left <= {vm.vm for vm in self._orders.vms})
 
     def may_run(self, datastore: str, since: float) -> bool:
         """The vCPUs of a vm there, whose claim began at `since` and of which the guard was told, may be let go: no

@@ -51,8 +51,9 @@ class Holding:
 
     async def tick(self) -> None:
         self._follow_armed()
+        is_armed = self._guarding.is_armed()
         for guest in list(self._vms.guests.values()):
-            if self._is_frozen(guest):
+            if self._is_frozen(guest, is_armed):
                 self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
             elif guest.frozen_why == WHY and guest.machine.is_alive and self._is_current(guest):
                 self._begin(self._works, guest.name, partial(self._tell_goes_on, guest))
@@ -94,11 +95,11 @@ class Holding:
                 log.warning("%s: frozen by the agent: no beat on %s for %.1f s", name, datastore, age_s)
                 machine.freeze()
 
-    def _is_frozen(self, guest: Guest) -> bool:
+    def _is_frozen(self, guest: Guest, is_armed: bool) -> bool:
         """With high availability off only what was told as frozen: somebody may have stopped it by hand."""
-        if not self._is_current(guest) or not (self._guarding.is_armed() or guest.frozen_why == WHY):
+        if not (is_armed or guest.frozen_why == WHY):
             return False
-        return guest.machine.is_frozen
+        return self._is_current(guest) and guest.machine.is_frozen
 
     def _is_current(self, guest: Guest) -> bool:
         """It is still the one in care, and nobody is ending it."""
@@ -114,7 +115,10 @@ class Holding:
         store = self._vms.mounted(datastore)
         for guest in list(self._vms.guests.values()):
             if guest.datastore == datastore and self._is_at_rest(guest):
-                await self._logged(guest.name, partial(self._look_at, guest, store))
+                try:
+                    await self._look_at(guest, store)
+                except Exception as error:
+                    _log_failure(guest.name, error)
 
     async def _look_at(self, guest: Guest, store: MountedDatastore) -> None:
         lease = await read_own(store, guest.name, guest.epoch)
@@ -124,7 +128,9 @@ class Holding:
 
     def _is_at_rest(self, guest: Guest) -> bool:
         """In a move its lease may rightly go elsewhere; the move ends this QEMU then."""
-        return self._is_current(guest) and not guest.is_in_move and not self._is_frozen(guest)
+        if guest.is_in_move or not self._is_current(guest):
+            return False
+        return not self._is_frozen(guest, self._guarding.is_armed())
 
     async def _settle_lost(self, guest: Guest) -> None:
         """It is frozen. Nobody gives a lease back to this host, so the second look must show the same; one that
@@ -226,10 +232,14 @@ class Holding:
     async def _logged(name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except ZugvogelError as error:
-            log.warning("%s: its lease was not looked at: %s", name, error)
-        except Exception:
-            log.exception("%s: its lease was not looked at", name)
+        except Exception as error:
+            _log_failure(name, error)
+
+
+def _log_failure(name: str, error: Exception) -> None:
+    is_defect = not isinstance(error, ZugvogelError)
+    told = "%s: its lease was not looked at: %s"
+    log.log(logging.ERROR if is_defect else logging.WARNING, told, name, error, exc_info=is_defect)
 
 
 def _whose(lease: Lease | None) -> str:

@@ -18,7 +18,7 @@ from zugvogel.ports.clock import Clock
 from zugvogel.ports.pinger import Pinger
 from zugvogel.services.events import EventLog
 from zugvogel.services.heartbeats import HEARD_INTERVALS, HeartbeatService
-from zugvogel.services.ticking import Gaps, run_every
+from zugvogel.services.ticking import Gaps
 
 NEVER = float("-inf")
 LEARN_S = 30.0
@@ -76,13 +76,10 @@ class Isolation:
         self._isolated: _Isolated | None = None
         self._why = ""
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            await run_every(self._clock, self._interval_s, self.tick, "isolation")
-        finally:
-            if self._pinging is not None:
-                self._pinging.cancel()
+    def close(self) -> None:
+        """Pings under way are cut off."""
+        if self._pinging is not None:
+            self._pinging.cancel()
 
     async def tick(self) -> None:
         now, interval_s = self._clock.monotonic(), self._interval_s()

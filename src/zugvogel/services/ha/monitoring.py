@@ -22,14 +22,13 @@ from zugvogel.domain.task import Severity
 from zugvogel.errors import DeadlineExceeded, NotFound, ZugvogelError
 from zugvogel.ports.hypervisor import Machine, MachineEvent, MachineStatus
 from zugvogel.services.local_vms import Guest, LocalVms
-from zugvogel.services.ticking import run_every
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
 ASK_EVERY_S, ASK_S = 10.0, 8.0
 GAP_S = 5.0
 """A tick that comes so late: this host hung, and its guests with it."""
+NO_PULSE = Pulse()
 STANDSTILLS = {
     MachineStatus.GUEST_PANICKED: Trouble.PANICKED,
     MachineStatus.INTERNAL_ERROR: Trouble.CRASHED,
@@ -69,15 +68,13 @@ class VmMonitoring:
         self._ticked_at = vms.clock.monotonic()
         vms.on_event = self.heard
 
-    async def run(self) -> None:
-        try:
-            await run_every(self._clock, lambda: TICK_S, self.tick, "vm monitoring")
-        finally:
-            for look in self._looks:
-                look.cancel()
+    def close(self) -> None:
+        """Looks under way are cut off."""
+        for look in self._looks:
+            look.cancel()
 
     async def tick(self) -> None:
-        """Never waits: what there is to look at is looked at by tasks."""
+        """Belongs to each second. Never waits: what there is to look at is looked at by tasks."""
         now = self._clock.monotonic()
         is_late, self._ticked_at = now - self._ticked_at > GAP_S, now
         for name in self._watched.keys() - self._vms.guests.keys():
@@ -85,7 +82,7 @@ class VmMonitoring:
         for guest in self._vms.guests.values():
             watched = self._watch(guest)
             if not guest.is_paused and self._level(guest) is not Monitoring.GUEST:
-                watched.pulse = Pulse()
+                watched.pulse = NO_PULSE
             elif is_late or not self._can_judge(guest):
                 watched.pulse = watched.pulse.rested(now)
             elif not watched.is_looked_at:

@@ -1,21 +1,19 @@
-"""Operations: the cluster itself, its hosts, tokens, settings, tasks and events."""
+"""Operations: the cluster itself, its hosts, settings, tasks and events."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-import secrets
 from typing import Any
 
 from zugvogel.core import cpu
-from zugvogel.domain.cluster import Access, Cluster, Token
+from zugvogel.domain.cluster import Cluster
 from zugvogel.domain.host import Host, HostFacts, HostStatus, Verdict
-from zugvogel.domain.requests import JoinAnswer, JoinRequest, NewToken
+from zugvogel.domain.requests import JoinAnswer, JoinRequest
 from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Event, Severity, Task
-from zugvogel.errors import Forbidden, InvalidInput, NotFound, Refused, Unreachable
+from zugvogel.errors import InvalidInput, NotFound, Refused, Unreachable
 from zugvogel.ports.backend import BaselineStatus, SettingValue
+from zugvogel.ports.caller import asked_by
 from zugvogel.services.membership import Membership
 from zugvogel.services.operations.dead_hosts import DeadHosts
 from zugvogel.services.operations.world import World
@@ -28,52 +26,7 @@ class ClusterOperations:
         self._w = world
         self._membership = membership
         self._dead = DeadHosts(world)
-        self.tickets: dict[str, str] = {}
         world.handlers.update({"task.get": self._on_task, "task.cancel": self._on_cancel})
-
-    # who may -------------------------------------------------------------------------------------
-
-    async def authenticate(self, token: str) -> Access:
-        if token and self.tickets.pop(token, None) is not None:
-            return Access.OPERATOR
-        if not self._w.inventory.is_loaded.is_set():
-            raise Unreachable(
-                f"the agent of {self._w.me} has not read the registry yet", "try again in a few seconds"
-            )
-        token_id, _, secret = token.partition(".")
-        known = self._w.inventory.token(token_id) if token_id and "/" not in token_id else None
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        if known is None or not hmac.compare_digest(known.secret_sha256, digest):
-            raise Forbidden("the token is not known to this cluster", "see: zv context list")
-        return known.access
-
-    async def tokens(self) -> list[Token]:
-        return [t.model_copy(update={"secret_sha256": ""}) for t in self._w.inventory.tokens()]
-
-    async def new_token(self, request: NewToken) -> tuple[Token, str]:
-        secret, token_id = secrets.token_urlsafe(32), secrets.token_hex(4)
-        token = Token(
-            id=token_id,
-            access=request.access,
-            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
-            description=request.description,
-            created_at=self._w.clock.now_iso(),
-        )
-        await self._w.inventory.put(f"tokens/{token_id}", token, revision=0)
-        self._w.events.emit("token.created", token_id, f"a token for {request.access}s was created")
-        return token.model_copy(update={"secret_sha256": ""}), f"{token_id}.{secret}"
-
-    async def revoke_token(self, token_id: str) -> None:
-        known = self._w.inventory.token(token_id)
-        if known is None:
-            raise NotFound(f"there is no token {token_id}", "see: zv token list")
-        admins = [t for t in self._w.inventory.tokens() if t.access is Access.ADMIN]
-        if known.access is Access.ADMIN and len(admins) == 1:
-            raise Refused(
-                "this is the last admin token", "create another one first: zv token create --access admin"
-            )
-        await self._w.inventory.delete(f"tokens/{token_id}")
-        self._w.events.emit("token.revoked", token_id, f"token {token_id} was revoked")
 
     # cluster and hosts -----------------------------------------------------------------------------
 
@@ -110,7 +63,7 @@ class ClusterOperations:
         chosen = "" if model == "auto" else model
         cluster = self._w.inventory.cluster().model_copy(update={"cpu_baseline": chosen})
         await self._w.inventory.put("cluster", cluster)
-        self._w.events.emit("cluster.baseline-set", cluster.name, f"the CPU baseline is {model}")
+        self._w.events.emit("cluster.baseline-set", cluster.name, f"the CPU baseline is {model}", by=asked_by())
         return await self.baseline()
 
     async def hosts(self) -> list[HostStatus]:
@@ -161,7 +114,8 @@ class ClusterOperations:
 
     async def set_setting(self, name: str, value: int | str | bool) -> SettingValue:
         await self._w.inventory.set_setting(name, value)
-        self._w.events.emit("setting.changed", name, f"{name} is now {value}", evidence={"value": value})
+        told = f"{name} is now {value}"
+        self._w.events.emit("setting.changed", name, told, evidence={"value": value}, by=asked_by())
         return SettingValue(SETTINGS[name], value)
 
     # tasks and events ----------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ class VmCreation:
             machine=self._w.vms.hypervisor.default_machine,
             cpu_model=model,
             nics=nics,
+            display=request.display,
             description=request.description,
             ha=request.ha,
         )

@@ -20,6 +20,7 @@ from zugvogel.domain.host import HostStatus, Role, Verdict
 from zugvogel.domain.settings import DETECTION_TIME, ENABLED
 from zugvogel.domain.task import Severity
 from zugvogel.errors import NotFound, Refused, Unreachable, ZugvogelError
+from zugvogel.ports.caller import asked_by
 from zugvogel.services.ha.admission import Admission
 from zugvogel.services.inventory import Inventory
 from zugvogel.services.operations.world import World
@@ -49,6 +50,19 @@ class Restarts(Protocol):
 class GuardSight(Protocol):
     def report(self) -> GuardReport | None: ...
     def is_ticking(self) -> bool: ...
+    def is_armed(self) -> bool: ...
+
+
+class BeatSight(Protocol):
+    def names(self) -> tuple[str, ...]: ...
+    def usable(self, datastore: str) -> tuple[bool, str]: ...
+    def own_age_s(self, datastore: str) -> float | None: ...
+    def latency_s(self, datastore: str) -> float: ...
+
+
+class HearingSight(Protocol):
+    def hears(self) -> tuple[str, ...]:
+        """Hosts whose heartbeats come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,8 @@ class HaKnowledge:
     judges: Judges
     restarts: Restarts
     guard: GuardSight
+    beats: BeatSight
+    hearing: HearingSight
     explain_host: Callable[[str], Awaitable[Explanation]]
     has_fence: Callable[[str], bool]
 
@@ -75,7 +91,7 @@ class HaOperations:
     def __init__(self, world: World, knowledge: HaKnowledge) -> None:
         self._w = world
         self._knows = knowledge
-        self._room = Admission(world.inventory)
+        self._room = Admission(world.inventory, world.clock)
         world.handlers.update(
             {
                 "ha.status": self._on_status,
@@ -102,15 +118,15 @@ class HaOperations:
             active_primary=next(iter(judges.values()), None),
             active_primaries=judges,
             failover_level=inventory.number("das.failoverlevel"),
-            admission=self._capacity(statuses),
+            admission=await self.capacity(statuses),
             detection_time_ms=inventory.number(DETECTION_TIME),
             protections=found,
             restarting=waiting,
         )
         return status.model_dump(mode="json")
 
-    def _capacity(self, statuses: Sequence[HostStatus]) -> Capacity:
-        found = self._room.capacity(statuses)
+    async def capacity(self, statuses: Sequence[HostStatus]) -> Capacity:
+        found = await self._room.capacity(statuses)
         if self._w.inventory.setting(ENABLED):
             return found
         return found.model_copy(update={"why": "no room is kept free while high availability is disabled"})
@@ -168,7 +184,8 @@ class HaOperations:
         was_enabled = bool(self._w.inventory.setting(ENABLED))
         await self._w.inventory.set_setting(ENABLED, True)
         if not was_enabled:
-            self._w.events.emit("ha.enabled", self._w.inventory.cluster().name, "high availability is enabled")
+            name = self._w.inventory.cluster().name
+            self._w.events.emit("ha.enabled", name, "high availability is enabled", by=asked_by())
         return await self._guarded()
 
     async def _guarded(self) -> HaStatus:
@@ -188,7 +205,8 @@ class HaOperations:
         await self._w.inventory.set_setting(ENABLED, False)
         if was_enabled:
             told = "high availability is disabled: vms of failed hosts are not restarted"
-            self._w.events.emit("ha.disabled", self._w.inventory.cluster().name, told, severity=Severity.WARNING)
+            name = self._w.inventory.cluster().name
+            self._w.events.emit("ha.disabled", name, told, severity=Severity.WARNING, by=asked_by())
         return await self.ha_status()
 
     # what would be, and why ------------------------------------------------------------------------

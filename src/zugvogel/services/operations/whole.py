@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from zugvogel.domain.settings import ENABLED, SETTINGS
 from zugvogel.ports.backend import SettingValue
 from zugvogel.ports.fence import Fences
+from zugvogel.ports.passwords import Passwords
 from zugvogel.services.ha.roles import Roles
 from zugvogel.services.membership import Membership
 from zugvogel.services.migration.source import LiveMigrations
+from zugvogel.services.operations.access import AccessOperations
 from zugvogel.services.operations.cluster import ClusterOperations
 from zugvogel.services.operations.consoles import ConsoleOperations, Consoles
 from zugvogel.services.operations.fencing import FenceOperations
+from zugvogel.services.operations.figures import FigureOperations
 from zugvogel.services.operations.ha import HaKnowledge, HaOperations
 from zugvogel.services.operations.hosts import HostOperations
 from zugvogel.services.operations.moves import MoveOperations
 from zugvogel.services.operations.storage import StorageOperations
 from zugvogel.services.operations.suspends import SuspendOperations
+from zugvogel.services.operations.users import UserOperations
 from zugvogel.services.operations.vms import VmOperations
 from zugvogel.services.operations.world import World
 from zugvogel.services.suspend.quick import QuickMigrations
@@ -36,6 +40,8 @@ class Moves:
 
 
 class Operations(
+    AccessOperations,
+    UserOperations,
     ClusterOperations,
     StorageOperations,
     VmOperations,
@@ -45,6 +51,7 @@ class Operations(
     HaOperations,
     HostOperations,
     FenceOperations,
+    FigureOperations,
 ):
     """Each part brings its operations and its RPC commands."""
 
@@ -56,7 +63,10 @@ class Operations(
         consoles: Consoles,
         ha: HaKnowledge,
         fences: Fences,
+        passwords: Passwords,
     ) -> None:
+        AccessOperations.__init__(self, world, self)
+        UserOperations.__init__(self, world, passwords)
         ClusterOperations.__init__(self, world, membership)
         StorageOperations.__init__(self, world)
         VmOperations.__init__(self, world, self._current_baseline)
@@ -74,6 +84,7 @@ class Operations(
         HostOperations.__init__(self, world, self, self.roles)
         HaOperations.__init__(self, world, ha)
         FenceOperations.__init__(self, world, fences)
+        FigureOperations.__init__(self, world, self, self, ha)
 
     async def _current_baseline(self) -> str:
         return (await self.baseline()).current

@@ -24,7 +24,8 @@ FORWARDED_KEPT = 1000
 class World:
     """`handlers` are the RPC commands of this host; calling one locally needs no socket. `task_owners`: task id ->
     the host that does it, of the newest tasks that were begun elsewhere through this host.
-    `shows_no_life(datastore, host)`: that host does not beat there now."""
+    `shows_no_life(datastore, host)`: that host does not beat there now. `is_registry_member`: this host runs a
+    member of the registry."""
 
     me: str
     registry: Registry
@@ -38,6 +39,7 @@ class World:
     mounted: Callable[[str], MountedDatastore]
     statuses: Callable[[], Awaitable[list[HostStatus]]]
     shows_no_life: Callable[[str, str], bool] = lambda datastore, host: False
+    is_registry_member: Callable[[], bool] = lambda: False
     handlers: dict[str, Handler] = field(default_factory=dict)
     task_owners: dict[str, str] = field(default_factory=dict)
 
