@@ -10,9 +10,11 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from zugvogel.adapters.console_process import run_console
 from zugvogel.adapters.peers.heartbeat_udp import next_start_stamp, open_heartbeats
 from zugvogel.adapters.peers.rpc_server import RunningServer, rpc_app, serve, server_context
 from zugvogel.agent import logs
+from zugvogel.agent.console import console_config
 from zugvogel.api.app import create_app
 from zugvogel.bootstrap.wiring import Places, Wiring
 from zugvogel.errors import ZugvogelError
@@ -24,8 +26,9 @@ DRAIN_S = 3.0
 
 def run_agent(config_dir: Path, state_dir: Path, run_dir: Path, log_dir: Path = Path("/var/log/zugvogel")) -> int:
     """Runs until SIGTERM. Returns the exit code; raises ZugvogelError when it cannot start."""
-    logs.set_up(os.environ.get("ZUGVOGEL_LOG", "INFO"))
+    logs.set_up(os.environ.get("ZUGVOGEL_LOG", "INFO"), os.environ.get("ZUGVOGEL_LOG_FORMAT", "plain"))
     wiring = Wiring(Places(config_dir, state_dir, run_dir, log_dir))
+    logs.tell_host(wiring.name)
     return asyncio.run(_main(wiring))
 
 
@@ -101,7 +104,11 @@ async def _serve(wiring: Wiring, servers: list[RunningServer]) -> None:
 
 
 def _loops(wiring: Wiring) -> list[Coroutine[Any, Any, None]]:
-    return [*wiring.services.loops(), wiring.etcd.run()]
+    loops = [*wiring.services.loops(), wiring.etcd.run()]
+    if wiring.config.ports.console:
+        token = wiring.services.operations.console_token()
+        loops.append(run_console(console_config(wiring.config, wiring.state.pki, token)))
+    return loops
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:

@@ -6,6 +6,7 @@ Everything goes the way a user would go: the product's commands on each host, th
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import sys
 import time
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from zugvogel.errors import ProcedureFailed, Unreachable
-from zugvogel.lab import api_calls, context_file, guest, host, overrides
+from zugvogel.lab import api_calls, context_file, door, guest, host, overrides
 from zugvogel.lab.layout import BRIDGE, CLIENT, SHARED_IN_HOST, LabHost, LabState, Layout
 
 Progress = Callable[[str], None]
 IMAGE = "lab-guest"
 AGENT_IMAGE = "lab-guest-agent"
+CONSOLE_USER = "admin"
 _CLUSTER_NAME = "lab"
 _LIVE_S = 120.0
 
@@ -37,6 +39,8 @@ def form(layout: Layout, state: LabState, progress: Progress) -> None:
     wait_until_live(layout, state.hosts)
     progress("datastore shared, network lan")
     _furnish(layout)
+    progress("web console")
+    _open_console(layout)
     context_file.add(
         context_file.NAME,
         urls=api_calls.urls(layout),
@@ -121,6 +125,14 @@ def wait_until_live(layout: Layout, hosts: list[LabHost]) -> None:
 
 def _url(lab_host: LabHost) -> str:
     return f"https://{lab_host.address}:{api_calls.API_PORT}"
+
+
+def _open_console(layout: Layout) -> None:
+    """With a user who may do everything, and a way in from this machine."""
+    password = secrets.token_urlsafe(9)
+    wish = {"name": CONSOLE_USER, "access": "admin", "password": password}
+    api_calls.call(layout, "POST", "/users", wish)
+    door.open_door(layout, CONSOLE_USER, password)
 
 
 def _furnish(layout: Layout) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Annotated, Any, NoReturn
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zugvogel.errors import InvalidInput
-from zugvogel.lab import api_calls, client, host, overrides, preconditions, storage, switch
+from zugvogel.lab import api_calls, client, door, host, overrides, preconditions, storage, switch
 from zugvogel.lab.down import lab_down
 from zugvogel.lab.layout import LabState, Layout
 from zugvogel.lab.ping import PingResult, ping_from_client
@@ -119,6 +120,21 @@ def status(as_json: JsonOption = False) -> None:
     for row in found["hosts"]:
         table.add_row(*("-" if row[c] is None else str(row[c]) for c in columns))
     Console(highlight=False).print(table)
+
+
+@app.command("console")
+def console(as_json: JsonOption = False) -> None:
+    """Where the web console is to be found from this machine, and as whom."""
+    preconditions.require_root()
+    found = door.found_door(Layout.from_environment())
+    door.wait_until_open(found)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    _say(f"[bold]{found.url}[/]  user [bold]{found.user}[/]  password [bold]{found.password}[/]")
+    _say("[dim]The browser warns once: the certificate is of the lab's own CA. From another machine first:[/dim]")
+    port = found.url.rstrip("/").rpartition(":")[2]
+    _say(f"[dim]ssh -L {port}:127.0.0.1:{port} THIS-MACHINE[/dim]")
 
 
 @app.command("power")

@@ -161,6 +161,11 @@ class Layout:
         return self.root / "ca.crt"
 
     @property
+    def door_file(self) -> Path:
+        """Address, user and password of the console, for `zv lab console`."""
+        return self.root / "console.json"
+
+    @property
     def mark(self) -> Path:
         """Exists in every lab root from the first moment: nothing without it is ever removed."""
         return self.root / ".zugvogel-lab"
