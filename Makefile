@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # The lab makes network namespaces and mounts, so what touches it runs as root.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+PYTEST := $(PYTHON) -m pytest -p no:cacheprovider --timeout=180
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
@@ -28,11 +29,13 @@ check: setup ## lint, format, types, import contracts, no machine's paths or add
 browser: setup ## Chromium, for the tests of the web console; `make test` sees to it
 	@scripts/setup --browser
 
-test: check browser ## check, then the whole suite: real QEMU, real etcd, the lab, a browser
-	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 -m "not exhaustive" $(PYTEST_ARGS)
+test: check browser ## check, then the whole suite: what needs no machine on both cores, then real QEMU, real etcd and the lab
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -n 2 --dist loadfile \
+		-m "not exhaustive and not lab and not qemu" $(PYTEST_ARGS)
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -m "(lab or qemu) and not exhaustive" $(PYTEST_ARGS)
 
 cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every fourth cut
-	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider --timeout=180 \
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) \
 		tests/e2e/test_cuts.py tests/e2e/test_quick_cuts.py $(PYTEST_ARGS)
 
 soak: setup ## a thousand random clusters for an hour of virtual time each, on both cores; begin again to go on

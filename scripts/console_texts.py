@@ -1,8 +1,8 @@
 """Brings the console's translations up to date: `python scripts/console_texts.py`.
 
 Takes the texts of all templates and modules of the console into `locale/<language>/console.po`; what is translated
-stays, new ones are empty, and those that no page uses any more are dropped. `--check` writes nothing and fails where a
-text has no translation, or one that does not fit (tests do this).
+stays, new ones are empty, and those that no page uses any more are dropped. `--check` writes nothing and fails if
+a text has no translation, or one that does not fit (tests do this).
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from babel.messages.pofile import read_po, write_po
 
 CONSOLE = Path(__file__).parent.parent / "src/zugvogel/console"
 LANGUAGES = ("de",)
-TEMPLATE_WORDS = {"_": None, "ngettext": (1, 2)}
-PYTHON_WORDS = {"text": None, "texts": (1, 2), "marked": None}
+Keywords = dict[str, tuple[int | tuple[int, str], ...] | None]
+TEMPLATE_WORDS: Keywords = {"_": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
+PYTHON_WORDS: Keywords = {"text": None, "says": None, "texts": (1, 2), "text_of": ((1, "c"), 2), "marked": None}
+NOTHING_TOLD = (b"# ", *(f'"{each}'.encode() for each in (
+    "Project-Id-Version", "Report-Msgid-Bugs-To", "POT-Creation-Date", "PO-Revision-Date", "Last-Translator",
+    "Language-Team", "Generated-By",
+)))  # fmt: skip
+"""Lines of the head that would only be placeholders, or change with the day and the version of Babel."""
 PLACE = re.compile(r"%\((\w+)\)s")
 
 
@@ -30,12 +36,12 @@ def texts() -> Catalog:
     for path, method, words in _sources():
         options = {"extensions": "jinja2.ext.do"} if method.startswith("jinja2") else {}
         with path.open("rb") as file:
-            for _, message, _, _ in extract(method, file, keywords=words, options=options):
-                found.add(message, locations=[(path.relative_to(CONSOLE).as_posix(), 0)])
+            for _, message, _, context in extract(method, file, keywords=words, options=options):
+                found.add(message, context=context, locations=[(path.relative_to(CONSOLE).as_posix(), 0)])
     return found
 
 
-def _sources() -> Iterator[tuple[Path, str, dict[str, tuple[int, ...] | None]]]:
+def _sources() -> Iterator[tuple[Path, str, Keywords]]:
     for path in sorted((CONSOLE / "templates").rglob("*.html")):
         yield path, "jinja2.ext:babel_extract", TEMPLATE_WORDS
     for path in sorted(CONSOLE.rglob("*.py")):
@@ -54,9 +60,9 @@ def updated(language: str, wanted: Catalog) -> Catalog:
     known, made = read(language), Catalog(locale=language, project="Zugvogel", fuzzy=False)
     for message in wanted:
         if message.id:
-            before = known.get(message.id)
+            before = known.get(message.id, message.context)
             string = before.string if before else ("", "") if message.pluralizable else ""
-            made.add(message.id, string, locations=message.locations)
+            made.add(message.id, string, context=message.context, locations=message.locations)
     return made
 
 
@@ -65,25 +71,28 @@ def faults(language: str, wanted: Catalog) -> list[str]:
     known, found = read(language), []
     for message in wanted:
         if message.id:
-            found += _faults(message, known.get(message.id))
-    unused = [m.id for m in known if m.id and m.id not in wanted]
+            found += _faults(message, known.get(message.id, message.context))
+    unused = [m.id for m in known if m.id and wanted.get(m.id, m.context) is None]
     return [*found, *(f"no page uses: {each!r}" for each in unused)]
 
 
 def _faults(wanted: Message, known: Message | None) -> list[str]:
-    ids = wanted.id if isinstance(wanted.id, tuple) else (wanted.id,)
-    strings = () if known is None else known.string if isinstance(known.string, tuple) else (known.string,)
+    ids, strings = _each(wanted.id), _each(known.string) if known else ()
     if known is None or known.fuzzy or not all(strings) or len(strings) != len(ids):
         return [f"not translated: {ids[0]!r}"]
     names = set(PLACE.findall(ids[-1]))
     return [f"other values than in English: {s!r}" for s in strings if not set(PLACE.findall(s)) <= names]
 
 
+def _each(text: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text or ())
+
+
 def written(catalog: Catalog) -> bytes:
     stream = io.BytesIO()
     write_po(stream, catalog, width=110, omit_header=False, sort_output=True, no_location=True)
     lines = stream.getvalue().split(b"\n")
-    return b"\n".join(line for line in lines if not line.startswith((b'"POT-Creation', b'"PO-Revision', b"# ")))
+    return b"\n".join(line for line in lines if not line.startswith(NOTHING_TOLD)).lstrip()
 
 
 def main(arguments: list[str]) -> int:

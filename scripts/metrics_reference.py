@@ -45,16 +45,7 @@ def _row(metric: Metric | Distribution) -> str:
     return f"| `{metric.name}` | {kind} | {labels} | {metric.text} |"
 
 
-def main(arguments: list[str]) -> int:
-    text = reference()
-    if "--check" not in arguments:
-        TARGET.write_text(text)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    print(f"{TARGET.name} is not up to date: run python scripts/metrics_reference.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    import reference_page
+
+    sys.exit(reference_page.keep(TARGET, reference()))

@@ -26,7 +26,7 @@ class Browser:
         assert found
         return found[1]
 
-    async def post(self, path: str, **form: str) -> httpx.Response:
+    async def post(self, path: str, /, **form: str) -> httpx.Response:
         """As htmx does."""
         headers = {"x-csrftoken": await self.csrf(), "hx-request": "true"}
         return await self.http.post(path, data=form, headers=headers)

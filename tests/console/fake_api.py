@@ -68,6 +68,8 @@ class FakeApi:
 
 
 class _Transport:
+    urls = ("https://api:7440",)
+
     def __init__(self, api: FakeApi, token: str) -> None:
         self._api = api
         self._token = token

@@ -107,3 +107,31 @@ async def test_the_watch_ends_some_time_after_the_last_look(monkeypatch: Any) ->
     async with mirror.looked_at():
         assert watch.opened == 2
     following.cancel()
+
+
+async def test_a_stream_that_is_not_understood_is_told_and_tried_again(monkeypatch: Any) -> None:
+    """Else the mirror would stand still for good, and nobody would see it."""
+    monkeypatch.setattr(mirror_module, "AGAIN_S", 0.0)
+    watch = Watch([("hosts", {"nonsense": 1})], [ValueError("no JSON")], [("ready", {})])
+    mirror, told = Mirror(), set()
+    following = asyncio.create_task(mirror.follow(watch))
+    async with mirror.looked_at():
+        while watch.opened < 3 or mirror.trouble:
+            told.add(mirror.trouble.get("", ""))
+            await mirror.wait(mirror.version)
+    following.cancel()
+    assert {cause for cause in told if "not understood" in cause}
+
+
+def test_a_topic_that_is_read_again_is_no_trouble_any_more() -> None:
+    """A new stream tells only of what cannot be read then."""
+    mirror = Mirror()
+    mirror.take("trouble", {"topic": "tasks", "cause": "no majority"})
+    mirror.take("tasks", message({}, whole=True))
+    assert mirror.trouble == {}
+
+
+def test_a_task_that_came_and_went_in_one_message_is_passed_over() -> None:
+    mirror = Mirror()
+    mirror.take("tasks", message({"t1": {"id": "t1", "progress": {}}}, gone=("t1",)))
+    assert mirror.all("tasks") == []

@@ -21,8 +21,14 @@ def test_the_heartbeat_comes_first_then_the_beats_in_the_order_of_names() -> Non
 
 @pytest.mark.parametrize(
     ("age_s", "of_beat", "of_heartbeat"),
-    [(8.9, "", ""), (9.0, "frozen", ""), (12.0, "frozen", "isolated"), (15.0, "failed", "failed"), (99, "failed", "failed")],
-)  # fmt: skip
+    [
+        (8.9, "", ""),
+        (9.0, "frozen", ""),
+        (12.0, "frozen", "isolated"),
+        (15.0, "failed", "failed"),
+        (99.0, "failed", "failed"),
+    ],
+)
 def test_what_an_age_has_reached(age_s: float, of_beat: str, of_heartbeat: str) -> None:
     heartbeat, found = scale(15, age_s, {"san": age_s}).rows
     assert (found.reached, heartbeat.reached) == (of_beat, of_heartbeat)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import pwd
 import socket
 import ssl
 import sys
+import sysconfig
 from collections import OrderedDict
 from pathlib import Path
 
@@ -21,10 +23,15 @@ from zugvogel.console import i18n, rendering
 from zugvogel.console.app import Console
 from zugvogel.console.config import ConsoleConfig
 from zugvogel.console.mirror import Mirror
+from zugvogel.errors import Refused, ZugvogelError
 
 log = logging.getLogger("zugvogel.console")
 
 MAX_PEOPLE = 200
+MAX_CONNECTIONS = 800
+"""Below what a process may open at once; who comes later is told to come again."""
+MAX_MESSAGE_BYTES = 2**20
+"""Of a browser through a WebSocket."""
 NICENESS = 5
 """Nobody's page is as urgent as the host's heartbeats."""
 
@@ -46,6 +53,9 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"the console cannot listen on {config.address}:{config.port}: {error}\n")
         return 1
+    except ZugvogelError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     return 0
 
 
@@ -54,7 +64,7 @@ async def _serve(config: ConsoleConfig) -> None:
     apis = Apis(config.api_urls, context)
     mirror = Mirror()
     own = AsyncTransport(config.api_urls, token=config.token, context=context)
-    console = Console(config.host, mirror, apis.of, own, is_secure=config.is_secure)
+    console = Console(config.host, mirror, apis.of, own, is_secure=config.is_secure, secret=_secret(config))
     server = uvicorn.Server(_uvicorn(config, console))
     listener = _listen(config)
     _give_up_rights(config.user)
@@ -92,13 +102,22 @@ def _uvicorn(config: ConsoleConfig, console: Console) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,
         ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
     )
     made.load()
     if config.is_secure:
         made.ssl = _tls(config)
     return made
+
+
+def _secret(config: ConsoleConfig) -> str:
+    """The same after each start, so that pages that were open go on: of the host's key, else of the token."""
+    known = Path(config.key).read_bytes() if config.is_secure else config.token.encode()
+    return hashlib.sha256(b"zugvogel console forms " + known).hexdigest()
 
 
 def _tls(config: ConsoleConfig) -> ssl.SSLContext:
@@ -120,19 +139,27 @@ def _listen(config: ConsoleConfig) -> socket.socket:
 
 def _give_up_rights(user: str) -> None:
     """What browsers talk to needs none of root's, once it listens and has read its key. It keeps them where `user`
-    cannot read the program itself (a checkout in somebody's home)."""
+    cannot read the program itself (a checkout in somebody's home) or what it imports later."""
     if not user or os.getuid() != 0:
         return
     for code in i18n.LANGUAGES:
         rendering.environment(i18n.language(code))
-    account = pwd.getpwnam(user)
-    package = Path(__file__).parent
-    if not all(folder.stat().st_mode & 0o001 for folder in (package, *package.parents)):
-        log.warning("the console keeps root's rights: %s cannot read %s", user, package)
-        return
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise Refused(f"there is no user {user} whose rights the console could take", "make one") from None
+    for place in (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("purelib", "stdlib"))):
+        if not _is_open(Path(place)):
+            log.warning("the console keeps root's rights: %s cannot read %s", user, place)
+            return
     os.setgroups([])
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
+
+
+def _is_open(place: Path) -> bool:
+    """To everybody, with all that is in it."""
+    return all(folder.stat().st_mode & 0o001 for folder in (place, *place.parents))
 
 
 async def _agent_gone() -> None:

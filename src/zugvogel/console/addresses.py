@@ -25,8 +25,7 @@ def to_login(request: Request) -> Response:
 
 def own_path(target: str) -> str:
     """A path of this console, whatever was asked for."""
-    parts = urlsplit(target)
-    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc
+    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if is_own else "/"
 
 
@@ -35,5 +34,9 @@ def back(request: Request) -> str:
 
 
 def path_of(url: str) -> str:
-    parts = urlsplit(url)
-    return own_path(parts.path + (f"?{parts.query}" if parts.query else "")) or "/"
+    """The same path here."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "/"
+    return own_path(parts.path + (f"?{parts.query}" if parts.query else ""))

@@ -25,6 +25,7 @@ from zugvogel.client.transport import AsyncTransport
 from zugvogel.console import i18n, live
 from zugvogel.console.actions import Action, Call, Told
 from zugvogel.console.addresses import back, is_htmx, own_path, to_login
+from zugvogel.console.i18n import marked
 from zugvogel.console.mirror import Mirror
 from zugvogel.console.page import Look, Page, Variables, path_values
 from zugvogel.console.pages import ACTIONS, PAGES, SOCKETS
@@ -41,14 +42,16 @@ STATIC = TEMPLATES.parent / "static"
 STATIC_URL = f"/static/{__version__}"
 THEMES = ("auto", "light", "dark")
 CSRF_COOKIE = "zugvogel-csrf"
-OUTDATED = Forbidden("this page is older than the console", "load it again")
+OUTDATED = Forbidden(marked("this page is older than the console"), marked("load it again"))
 YEAR_S = 365 * 24 * 3600
 LIVE_PREFIX = "/live"
+AS_TYPED = ("password", "again", "old")
+"""Fields of forms in which spaces count."""
 
 
 class Console:
-    """`host`: whose console this is. `api_for`: the API with a person's token; `own`: with the console's. `secret`:
-    signs what is sent against forged requests; with an empty one, open pages cannot send anything after a restart."""
+    """`host`: whose console this is. `api_for`: the API with a person's token; `own`: with the console's.
+    `secret` signs what keeps forged requests out; where it is empty, open pages send nothing after a restart."""
 
     def __init__(
         self,
@@ -230,7 +233,7 @@ class Console:
         lists: dict[str, list[str]] = {}
         for name, value in form.multi_items():
             if isinstance(value, str):
-                lists.setdefault(name, []).append(value.strip())
+                lists.setdefault(name, []).append(value if name in AS_TYPED else value.strip())
         return Call(
             api=self.api_for(person.token),
             person=person,
@@ -254,8 +257,9 @@ class Console:
         if request.method == "GET":
             return self.html(request, "login.html", None, is_live=False, error=None, user="", next=target)
         form = await request.form()
-        user, password, token = (str(form.get(name, "")).strip() for name in ("user", "password", "token"))
-        address = request.client.host if request.client else ""
+        user, password, token = (str(form.get(name, "")) for name in ("user", "password", "token"))
+        user, token = user.strip(), token.strip()
+        address = request.client.host.partition("%")[0] if request.client else ""
         try:
             person = await self.sessions.log_in(address, user=user, password=password, token=token)
         except ZugvogelError as error:
@@ -267,9 +271,9 @@ class Console:
         return response
 
     async def _logout(self, request: Request) -> Response:
-        person = await self.sessions.person(request)
-        if person is not None:
-            with contextlib.suppress(ZugvogelError):
+        with contextlib.suppress(ZugvogelError):  # away or not: this browser forgets it
+            person = await self.sessions.person(request)
+            if person is not None:
                 await self.sessions.log_out(person)
         response = RedirectResponse("/login", status_code=303)
         self.sessions.drop(response)
@@ -292,7 +296,7 @@ class Console:
     async def _no_such(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return await self._failed(request, NotFound("there is no such page"))
+            return await self._failed(request, NotFound(marked("there is no such page")))
         return self.html(
             request, "error.html", None, error.status_code, is_live=False, error=Refused(error.detail)
         )
@@ -300,7 +304,7 @@ class Console:
     async def _broke(self, request: Request, error: Exception) -> Response:
         """The server logs what was raised; people are told that, and no more."""
         told = ZugvogelError(
-            "the console has a defect here", f"see the log of the agent of {self.host} and report it"
+            marked("the console has a defect here"), f"see the log of the agent of {self.host} and report it"
         )
         if is_htmx(request):
             return self._refused(request, None, told)
@@ -330,7 +334,7 @@ class Console:
 def _may_not(person: Person, needed: Access) -> Forbidden:
     return Forbidden(
         f"this needs the role {needed.value}, yours is {person.access.value}",
-        "ask an admin, or log in as another user",
+        marked("ask an admin, or log in as another user"),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
+from zugvogel.console.i18n import marked
 from zugvogel.errors import InvalidInput
 
 _SIZE = re.compile(r"^(\d+(?:[.,]\d+)?)\s*([kmgt]?)(?:i?b)?$", re.IGNORECASE)
@@ -15,7 +17,7 @@ def size_bytes(text: str) -> int:
     """Of ``2 GiB``, ``2g``, ``1,5 GB``, ``512M``; units are binary. Raises InvalidInput."""
     match = _SIZE.match(text.strip())
     if not match:
-        raise InvalidInput(f"“{text}” is no size", "write for example 512 MiB or 20 GiB")
+        raise InvalidInput(f"“{text}” is no size", marked("write for example 512 MiB or 20 GiB"))
     return int(float(match[1].replace(",", ".")) * _UNITS[match[2].lower()])
 
 
@@ -27,8 +29,13 @@ def sizes_bytes(text: str) -> list[int]:
 def whole(text: str, what: str) -> int:
     """Raises InvalidInput."""
     if not text.strip().isdecimal():
-        raise InvalidInput(f"“{text}” is no number ({what})", "write a whole number, for example 2")
+        raise InvalidInput(f"“{text}” is no number ({what})", marked("write a whole number, for example 2"))
     return int(text)
+
+
+def part(text: str) -> str:
+    """As one part of the API's paths, whatever was written."""
+    return quote(text, safe="")
 
 
 def size_text(value: int) -> str:

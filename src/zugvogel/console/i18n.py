@@ -32,8 +32,12 @@ def catalog(language: str) -> dict[str, str | tuple[str, ...]]:
         forms = (message.string,) if isinstance(message.string, str) else tuple(message.string or ())
         if message.id and forms and all(forms) and not message.fuzzy:
             key = message.id if isinstance(message.id, str) else message.id[0]
-            found[key] = forms[0] if isinstance(message.id, str) else forms
+            found[_key(message.context, key)] = forms[0] if isinstance(message.id, str) else forms
     return found
+
+
+def _key(context: str | None, message: str) -> str:
+    return f"{context}\x04{message}" if context else message
 
 
 class Language:
@@ -47,6 +51,11 @@ class Language:
         translated = catalog(self.code).get(message, message)
         chosen = translated if isinstance(translated, str) else translated[0]
         return chosen % values if values else chosen
+
+    def text_of(self, context: str, message: str) -> str:
+        """`message`, where it means something else than elsewhere: a host that failed, and a task that failed."""
+        translated = catalog(self.code).get(_key(context, message), message)
+        return translated if isinstance(translated, str) else translated[0]
 
     def texts(self, one: str, many: str, count: int, **values: object) -> str:
         """`one` or `many` by `count`, which the text calls ``%(count)s``."""

@@ -1,8 +1,8 @@
 """Pages that stay up to date: one WebSocket a page, through which the blocks that changed are sent.
 
 A WebSocket and not server-sent events, because over HTTP/1.1 a browser has six connections to a host for all its
-tabs, and streams of events would use them up. What several people look at in the same language, with the same query
-and rights, is made once for all of them (`Shared`).
+tabs, and streams of events would use them up. What several people look at in the same language, with the same
+query and rights, is made once for all of them (`Shared`).
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ View = Callable[[Look], Awaitable[Variables]]
 
 @dataclass(slots=True)
 class _Made:
-    """`parts` of version `version` of the mirror, made at `at_s` within `took_s`, of which `keep` is the page's."""
+    """`parts` of `version` of the mirror, made at `at_s` within `took_s`. `keep`: of the `Look`; `every_s`: of the
+    `Page`."""
 
     lookers: int = 0
     version: int = -1
     at_s: float = 0.0
     took_s: float = 0.0
+    every_s: float = LOOK_S
     parts: Parts = field(default_factory=dict)
     keep: dict[str, Any] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,7 +62,7 @@ class Shared:
     @contextlib.contextmanager
     def seen(self, page: Page, look: Look) -> Iterator[_Made]:
         key = _key(page, look)
-        made = self._made.setdefault(key, _Made())
+        made = self._made.setdefault(key, _Made(every_s=page.every_s or LOOK_S))
         made.lookers += 1
         try:
             yield made
@@ -81,8 +83,9 @@ async def _parts(made: _Made, page: Page, look: Look, blocks: Blocks, variables:
     """Made anew, unless somebody else just did."""
     async with made.turn:
         now, version = time.monotonic(), look.mirror.version
-        if version != made.version or now - made.at_s >= 0.5 * (page.every_s or LOOK_S):
+        if version != made.version or now - made.at_s >= 0.5 * made.every_s:
             found = await variables(replace(look, keep=made.keep))
+            made.every_s = found.get("every_s", page.every_s) or LOOK_S
             began = time.perf_counter()
             made.parts, made.version, made.at_s = blocks.parts(found), version, now
             made.took_s = time.perf_counter() - began
@@ -98,7 +101,8 @@ async def serve(
     still: Callable[[], Awaitable[bool]],
 ) -> None:
     """Until the browser leaves. `variables`: the page's, with those that all pages have. `still`: whether that
-    person is logged in. Sends ``{"live": {element id: HTML}}`` and ``{"trouble": why the page cannot be shown now}``."""
+    person is logged in. Sends ``{"live": {element id: HTML}}`` and ``{"trouble": cause}``, the cause why the page
+    cannot be shown now; empty: it can."""
     await browser.accept()
     telling = asyncio.ensure_future(_tell(browser, page, look, shared, variables, still))
     leaving = asyncio.ensure_future(_left(browser))
@@ -157,11 +161,11 @@ async def _tell(
                 except NotFound:
                     return GONE
                 except ZugvogelError as error:
-                    told = error.cause
+                    told = look.language.text(error.cause)
                 if told != trouble:
                     trouble = told
                     await _send(browser, {"trouble": told})
-                await _next(look, version, page.every_s or LOOK_S)
+                await _next(look, version, made.every_s)
                 await asyncio.sleep(max(SETTLE_S, min(LONGEST_REST_S, REST * made.took_s)))
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 
 from zugvogel.client.transport import AsyncTransport
-from zugvogel.console.i18n import Language
+from zugvogel.console.i18n import Language, marked
 from zugvogel.console.mirror import Mirror
 from zugvogel.console.sessions import Person
 from zugvogel.domain.cluster import Access
@@ -48,8 +48,9 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Page:
     """`path` as Starlette writes it (``/hosts/{name}``). `view` makes the template's variables; raises NotFound
-    where there is no such thing. `every_s`: looked at again after that time even if the watch told nothing new.
-    `is_personal`: its live blocks differ between people of the same role."""
+    where there is no such thing. `every_s`: looked at again after that time even if the watch told nothing new; a
+    view that knows better says so by a variable of that name. `is_personal`: its live blocks differ between people
+    of the same role."""
 
     path: str
     template: str
@@ -64,5 +65,5 @@ def path_values(connection: HTTPConnection) -> dict[str, str]:
     part is in no name: raises NotFound."""
     found = {name: str(value) for name, value in connection.path_params.items()}
     if any(not each.isprintable() or set(each) & NOT_IN_NAMES or set(each) <= {"."} for each in found.values()):
-        raise NotFound("there is no such page")
+        raise NotFound(marked("there is no such page"))
     return found

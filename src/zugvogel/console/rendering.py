@@ -20,8 +20,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 BASE, MACROS = "base.html", "macros.html"
 LIVE = "live_"
 MARK = f"\x1e{secrets.token_hex(16)}"
-"""Begins a row: ``<MARK><id><SEPARATOR><html>``; ends with another `MARK`. Nobody outside this process ever sees them:
-texts of the API that held them could move the borders between markup and text."""
+"""Begins a row: ``<MARK><id><SEPARATOR><html>``; ends with another `MARK`. Nobody outside this process ever sees
+them: texts of the API that held them could move the borders between markup and text."""
 SEPARATOR = f"\x1f{secrets.token_hex(16)}"
 
 Parts = dict[str, list[tuple[str, str]]]
@@ -40,7 +40,8 @@ def environment(language: Language) -> Environment:
         extensions=["jinja2.ext.do"],
     )
     # `ui` holds the macros: blocks that are rendered by themselves do not run a page's own imports.
-    made.globals.update(_=language.text, ngettext=language.texts, lang=language, languages=LANGUAGES, row=_row)
+    made.globals.update(_=language.text, ngettext=language.texts, pgettext=language.text_of, row=_row)
+    made.globals.update(lang=language, languages=LANGUAGES)
     for name in ("size", "rate", "duration", "moment"):
         made.filters[name] = partial(getattr(figures, name), language=language)
     made.filters["json_script"] = _json_script

@@ -37,7 +37,7 @@ class Samples:
         if not kept or sample.at_s > kept[-1].at_s:
             kept.append(sample)
         if len(kept) > MAX_SAMPLES:
-            kept[1:-1:2] = []
+            del kept[1:-1:2]
         while len(self._of) > MAX_TASKS:
             self._of.popitem(last=False)
 

@@ -31,6 +31,7 @@ CACHED = "public, max-age=31536000, immutable"
 
 MAX_BODY_BYTES = 2**20
 """Of a form."""
+TOO_LARGE = "A form is 1 MiB at most, and says its length.\n"
 
 
 class SecurityHeaders:

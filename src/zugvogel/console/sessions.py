@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from zugvogel.client.transport import AsyncTransport
+from zugvogel.console.i18n import marked
 from zugvogel.domain.cluster import Access
 from zugvogel.errors import Forbidden, TooManyRequests
 
@@ -89,16 +90,18 @@ class Sessions:
         token = str((await self._own.request("POST", "/session", json=asked))["token"])
         person = await self.whose(token)
         if person is None:
-            raise Forbidden("the session ended as soon as it began", "log in again")
+            raise Forbidden(marked("the session ended as soon as it began"), marked("log in again"))
         return person
 
     async def _by_token(self, address: str, token: str) -> Person:
         if not await self._wrong_tokens.test(WRONG_TOKENS, address):
-            raise TooManyRequests("too many wrong tokens came from this address", "wait a minute and try again")
+            raise TooManyRequests(
+                marked("too many wrong tokens came from this address"), marked("wait a minute and try again")
+            )
         person = await self.whose(token)
         if person is None:
             await self._wrong_tokens.hit(WRONG_TOKENS, address)
-            raise Forbidden("the token is not known to this cluster", "see: zv token list")
+            raise Forbidden(marked("the token is not known to this cluster"), marked("see: zv token list"))
         return person
 
     async def log_out(self, person: Person) -> None:

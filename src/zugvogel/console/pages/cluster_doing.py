@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zugvogel.console.actions import Action, Call, Told
+from zugvogel.console.i18n import marked
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.tables import natural
 from zugvogel.domain.cluster import Access
@@ -28,7 +29,7 @@ async def reconfigure(call: Call) -> Told:
     if not changed:
         return Told(says("The roles stay as they are."))
     told = ", ".join(
-        f"{host}: {role}" for host, role in sorted(changed.items(), key=lambda each: natural(each[0]))
+        f"{host}: {says(role)}" for host, role in sorted(changed.items(), key=lambda each: natural(each[0]))
     )
     return Told(says("The roles are given out anew: %(roles)s.", roles=told))
 
@@ -36,7 +37,9 @@ async def reconfigure(call: Call) -> Told:
 async def reform(call: Call) -> Told:
     host = call.form.get("host", "")
     if call.form.get("is_loss_taken") != "1":
-        raise InvalidInput("nobody has said that the loss is taken", "read what is lost, then tick the box")
+        raise InvalidInput(
+            marked("nobody has said that the loss is taken"), marked("read what is lost, then tick the box")
+        )
     await call.api.request("POST", "/cluster/reform", json={"host": host})
     return Told(call.language.text("%(host)s forms the registry anew; look at the events.", host=host))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from zugvogel.console.actions import Action, Call, Told
+from zugvogel.console.i18n import marked
 from zugvogel.console.mirror import Fields, Mirror
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.pages.vms import STATES, state_of
@@ -68,8 +69,13 @@ def its(look: Look) -> Fields:
     store = look.mirror.one("datastores", name)
     if store is None:
         if not look.mirror.is_ready.is_set():
-            raise Unreachable(look.mirror.trouble.get("", "the agent has not told anything yet"), "try again")
-        raise NotFound(f"there is no datastore {name}", "it was removed; see the list of datastores")
+            raise Unreachable(
+                look.mirror.trouble.get("", marked("the agent has not told anything yet")), marked("try again")
+            )
+        raise NotFound(
+            look.language.text("there is no datastore %(name)s", name=name),
+            marked("it was removed; see the list of datastores"),
+        )
     return store
 
 

@@ -8,7 +8,8 @@ from zugvogel.console.actions import Action
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.tables import holds, shown
 
-KEYS = {"at": lambda event: event["id"]}
+KEYS = {"at": lambda event: event["id"].encode()}
+"""Ids rise with time, letter by letter; texts are sorted by the numbers in them."""
 SEVERITIES = {"info": ("info", "warning", "error"), "warning": ("warning", "error"), "error": ("error",)}
 """Chosen -> what is shown: that and worse."""
 

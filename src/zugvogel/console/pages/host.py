@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zugvogel.console.actions import Action
+from zugvogel.console.i18n import marked
 from zugvogel.console.mirror import Fields
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.pages.networks import on_host
@@ -67,8 +68,13 @@ def its(look: Look) -> Fields:
     host = look.mirror.one("hosts", name)
     if host is None:
         if not look.mirror.is_ready.is_set():
-            raise Unreachable(look.mirror.trouble.get("", "the agent has not told anything yet"), "try again")
-        raise NotFound(f"there is no host {name}", "it was removed, or never joined; see the list of hosts")
+            raise Unreachable(
+                look.mirror.trouble.get("", marked("the agent has not told anything yet")), marked("try again")
+            )
+        raise NotFound(
+            look.language.text("there is no host %(name)s", name=name),
+            marked("it was removed, or never joined; see the list of hosts"),
+        )
     return host
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zugvogel.console.actions import Action, Call, Told
+from zugvogel.console.i18n import marked
 from zugvogel.console.page import Page
 from zugvogel.domain.cluster import Access
 from zugvogel.errors import InvalidInput
@@ -37,7 +38,9 @@ async def change(call: Call) -> Told:
 async def confirm_dead(call: Call) -> Told:
     name = call.path["name"]
     if call.form.get("is_off") != "1":
-        raise InvalidInput("nobody has said that its power is off", "make sure that it is, then tick the box")
+        raise InvalidInput(
+            marked("nobody has said that its power is off"), marked("make sure that it is, then tick the box")
+        )
     task = await call.api.request("POST", f"/hosts/{name}/confirm-dead")
     return Told(call.language.text("The VMs of %(host)s are being released.", host=name), task=task["id"])
 
@@ -69,7 +72,9 @@ def pairs(text: str) -> dict[str, str]:
     for line in filter(None, map(str.strip, text.splitlines())):
         name, sign, value = (part.strip() for part in line.partition("="))
         if not sign or not name or name in found:
-            raise InvalidInput(f"“{name}” is not NAME=VALUE, each name once", "write for example ip=192.0.2.13")
+            raise InvalidInput(
+                f"“{name}” is not NAME=VALUE, each name once", marked("write for example ip=192.0.2.13")
+            )
         found[name] = value
     return found
 

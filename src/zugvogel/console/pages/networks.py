@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from zugvogel.console.actions import Action, Call, Told
-from zugvogel.console.fields import chosen, whole
+from zugvogel.console.fields import chosen, part, whole
 from zugvogel.console.mirror import Fields
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.tables import natural
@@ -66,7 +66,7 @@ async def add(call: Call) -> Told:
 
 async def remove(call: Call) -> Told:
     name = call.form.get("name", "")
-    await call.api.request("DELETE", f"/networks/{name}")
+    await call.api.request("DELETE", f"/networks/{part(name)}")
     return Told(call.language.text("The network %(name)s is removed.", name=name))
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from zugvogel.console.actions import Action, Call, Told
+from zugvogel.console.i18n import marked
 from zugvogel.console.mirror import Fields
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.tables import holds, natural
@@ -83,7 +84,7 @@ def _value(text: str, default: Any) -> Any:
         try:
             return int(text)
         except ValueError:
-            raise InvalidInput(f"{text!r} is no whole number", "write digits alone") from None
+            raise InvalidInput(f"{text!r} is no whole number", marked("write digits alone")) from None
     return text
 
 

@@ -30,6 +30,7 @@ async def view(look: Look) -> Variables:
     return {
         "task": task,
         "is_running": is_running,
+        "every_s": OFTEN_S if is_running else None,
         "mode": mode,
         "report": report,
         "detail": detail,
@@ -64,13 +65,13 @@ def _mode(task: Fields, report: Fields) -> str:
 
 def _samples(look: Look, task: Fields, report: Fields, detail: Fields) -> list[Sample]:
     seen = look.mirror.samples.of(task["id"])
-    if seen and not report:
-        return seen
     phases = {phase["name"]: phase for phase in report.get("phases", [])}
     first = phases.get("precopy") or phases.get("stream")
     rounds: list[Fields] = report.get("rounds") or detail.get("rounds") or []
     memory = report.get("memory_bytes") or detail.get("total_bytes") or 0
     of_rounds = from_rounds(rounds, first["start_s"] if first else 0.0, memory)
+    if seen and not report:
+        return [sample for sample in of_rounds if sample.at_s < seen[0].at_s] + seen
     return max(seen, of_rounds, key=len)
 
 

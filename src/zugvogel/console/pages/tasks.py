@@ -8,7 +8,7 @@ from zugvogel.console.tables import holds, shown
 from zugvogel.domain.cluster import Access
 
 KEYS = {
-    "began": lambda task: task["id"],
+    "began": lambda task: task["id"].encode(),  # ids rise with time, letter by letter
     "kind": lambda task: task["kind"],
     "subject": lambda task: task["subject"],
     "state": lambda task: task["state"],

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from zugvogel.console.actions import Action, Call, Told
+from zugvogel.console.fields import part
+from zugvogel.console.i18n import marked
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.domain.cluster import Access
 from zugvogel.errors import InvalidInput
@@ -32,14 +34,14 @@ def twice(call: Call) -> str:
     """The new password of a form that asks for it twice; empty: none. Raises InvalidInput."""
     password = call.form.get("password", "")
     if password != call.form.get("again", ""):
-        raise InvalidInput("the two passwords differ", "write the same one twice")
+        raise InvalidInput(marked("the two passwords differ"), marked("write the same one twice"))
     return password
 
 
 async def add(call: Call) -> Told:
     name, access, password = call.form.get("name", ""), call.form.get("access", ""), twice(call)
     if not password:
-        raise InvalidInput("a user needs a password", "write one, twice")
+        raise InvalidInput(marked("a user needs a password"), marked("write one, twice"))
     made = await call.api.request("POST", "/users", json={"name": name, "access": access, "password": password})
     told = call.language.text("%(user)s is a new user (%(access)s).", user=made["name"], access=made["access"])
     return Told(told)
@@ -51,14 +53,14 @@ async def change(call: Call) -> Told:
     if password:
         body["password"] = password
     if not body:
-        raise InvalidInput("nothing was changed", "choose another role, or write a new password")
-    await call.api.request("PATCH", f"/users/{name}", json=body)
+        raise InvalidInput(marked("nothing was changed"), marked("choose another role, or write a new password"))
+    await call.api.request("PATCH", f"/users/{part(name)}", json=body)
     return Told(call.language.text("%(user)s is changed and has to log in again.", user=name))
 
 
 async def delete(call: Call) -> Told:
     name = call.form.get("name", "")
-    await call.api.request("DELETE", f"/users/{name}")
+    await call.api.request("DELETE", f"/users/{part(name)}")
     return Told(call.language.text("%(user)s is deleted.", user=name))
 
 
@@ -71,7 +73,7 @@ async def add_token(call: Call) -> Told:
 
 async def revoke_token(call: Call) -> Told:
     token = call.form.get("id", "")
-    await call.api.request("DELETE", f"/tokens/{token}")
+    await call.api.request("DELETE", f"/tokens/{part(token)}")
     return Told(call.language.text("The token %(id)s is revoked.", id=token))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from zugvogel.console.actions import Action, Call, Told
 from zugvogel.console.fields import chosen, size_bytes, sizes_bytes, whole
+from zugvogel.console.i18n import marked
 from zugvogel.console.mirror import Fields, Mirror
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.pages.why import explained
@@ -42,8 +43,13 @@ def its(look: Look) -> Fields:
     vm = look.mirror.one("vms", name)
     if vm is None:
         if not look.mirror.is_ready.is_set():
-            raise Unreachable(look.mirror.trouble.get("", "the agent has not told anything yet"), "try again")
-        raise NotFound(f"there is no vm {name}", "it was deleted or unregistered; see the list of VMs")
+            raise Unreachable(
+                look.mirror.trouble.get("", marked("the agent has not told anything yet")), marked("try again")
+            )
+        raise NotFound(
+            look.language.text("there is no vm %(name)s", name=name),
+            marked("it was deleted or unregistered; see the list of VMs"),
+        )
     return vm
 
 
@@ -83,7 +89,7 @@ async def change(call: Call) -> Told:
     name = call.path["name"]
     body = changes(call.form, call.lists)
     if not body:
-        raise InvalidInput("nothing was changed", "change a field, or go back")
+        raise InvalidInput(marked("nothing was changed"), marked("change a field, or go back"))
     await call.api.request("PATCH", f"/vms/{name}", json=body)
     return Told(goto=f"/vms/{name}")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from zugvogel.console.actions import Action, Call, Told
 from zugvogel.console.fields import chosen, size_bytes, sizes_bytes, whole
+from zugvogel.console.i18n import marked
 from zugvogel.console.page import Look, Page, Variables
 from zugvogel.console.tables import natural
 from zugvogel.domain.cluster import Access
@@ -63,7 +64,9 @@ def asked(form: Mapping[str, str], lists: Mapping[str, list[str]]) -> dict[str, 
         for size in sizes_bytes(form.get("disks", ""))
     ]
     if not (image or kernel or disks):
-        raise InvalidInput("it would have nothing to start from", "give it an image, a disk or a kernel")
+        raise InvalidInput(
+            marked("it would have nothing to start from"), marked("give it an image, a disk or a kernel")
+        )
     policy = {name: form[name] for name in ("restart_priority", "anti_affinity") if form.get(name)}
     texts = (
         "datastore",

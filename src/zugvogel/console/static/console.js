@@ -16,7 +16,9 @@ function morph(id, html) {
   const element = document.getElementById(id);
   if (!element) return;
   const isBlock = id.startsWith("live_");
-  Idiomorph.morph(element, html, { morphStyle: isBlock ? "innerHTML" : "outerHTML", ignoreActiveValue: true, callbacks });
+  // What is being typed stays; the text of a button or link that has the focus does not.
+  const ignoreActiveValue = document.activeElement?.matches("input, select, textarea") ?? false;
+  Idiomorph.morph(element, html, { morphStyle: isBlock ? "innerHTML" : "outerHTML", ignoreActiveValue, callbacks });
   const now = document.getElementById(id);
   if (!now) return;
   htmx.process(now);
@@ -67,7 +69,10 @@ function turn(query) {
 
 if (body.dataset.live) {
   follow();
-  addEventListener("popstate", () => location.reload());
+  // Not for a place on this page, such as where "skip to the content" leads.
+  addEventListener("popstate", () => {
+    if (body.dataset.live !== `/live${location.pathname}${location.search}`) location.reload();
+  });
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
 
@@ -96,7 +101,11 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(target)) menu.open = false;
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+    menu.open = false;
+  }
 });
 // What was refused stays as it was typed, with the cause beside it.
 document.addEventListener("htmx:beforeSwap", (event) => {
