@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import cpu_s, rss_mb
 from zugvogel.lab import host as lab_host
 from zugvogel.lab.layout import Layout
 
@@ -30,15 +30,15 @@ def measure(layout: Layout, seconds: float) -> Idle | None:
     etcds = [pid for name in names for pid in lab_host.members(layout, name) if _is_etcd(pid)]
     if not agents:
         return None
-    before, began = {pid: _cpu_s(pid) for pid in (*agents, *etcds)}, time.monotonic()
+    before, began = {pid: cpu_s(pid) for pid in (*agents, *etcds)}, time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
-    percent = {pid: (_cpu_s(pid) - used) / took * 100 for pid, used in before.items()}
+    percent = {pid: (cpu_s(pid) - used) / took * 100 for pid, used in before.items()}
     return Idle(
         core_percent=max(percent[p] for p in agents),
-        rss_mb=max(_rss_mb(p) for p in agents),
+        rss_mb=max(rss_mb(p) for p in agents),
         etcd_core_percent=max((percent[p] for p in etcds), default=0.0),
-        etcd_rss_mb=max((_rss_mb(p) for p in etcds), default=0.0),
+        etcd_rss_mb=max((rss_mb(p) for p in etcds), default=0.0),
         seconds=took,
         agents=len(agents),
     )
@@ -47,7 +47,7 @@ def measure(layout: Layout, seconds: float) -> Idle | None:
 def agents_rss_mb(layout: Layout) -> float:
     """Memory of the dearest agent now."""
     pids = [pid for host in layout.load().hosts if (pid := lab_host.agent_pid(layout, host.name))]
-    return max((_rss_mb(pid) for pid in pids), default=0.0)
+    return max((rss_mb(pid) for pid in pids), default=0.0)
 
 
 def _is_etcd(pid: int) -> bool:
@@ -55,15 +55,3 @@ def _is_etcd(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "etcd"
     except OSError:
         return False
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

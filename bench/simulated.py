@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from zugvogel.sim.run import START_PAUSE_S, Simulation, rare_collections
+from zugvogel.sim.run import Simulation, rare_collections, start_pause_s
 from zugvogel.sim.scenario import HostSpec, Scenario, VmSpec
 
 RESULTS = Path(__file__).parent / "results"
@@ -57,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(hosts: int, vms_per_host: int, seconds: float = SECONDS) -> Cost:
     """Once all vms run, over `seconds` of the cluster's time."""
-    settle_s = SETTLE_S + hosts * vms_per_host * START_PAUSE_S
+    count = hosts * vms_per_host
+    settle_s = SETTLE_S + count * start_pause_s(count)
     simulation = Simulation(
         Scenario(
             title=f"{hosts} hosts, nothing happens",
             horizon_s=settle_s + seconds,
             hosts=(HostSpec(name="host", count=hosts, cpus=64, memory_mib=262_144),),
-            vms=(VmSpec(name="vm", count=hosts * vms_per_host),),
+            vms=(VmSpec(name="vm", count=count),),
         )
     )
     with rare_collections():

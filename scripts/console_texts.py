@@ -22,10 +22,10 @@ LANGUAGES = ("de",)
 Keywords = dict[str, tuple[int | tuple[int, str], ...] | None]
 TEMPLATE_WORDS: Keywords = {"_": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 PYTHON_WORDS: Keywords = {"text": None, "says": None, "texts": (1, 2), "text_of": ((1, "c"), 2), "marked": None}
-NOTHING_TOLD = (b"# ", *(f'"{each}'.encode() for each in (
+NOTHING_TOLD = tuple(f'"{each}'.encode() for each in (
     "Project-Id-Version", "Report-Msgid-Bugs-To", "POT-Creation-Date", "PO-Revision-Date", "Last-Translator",
     "Language-Team", "Generated-By",
-)))  # fmt: skip
+))  # fmt: skip
 """Lines of the head that would only be placeholders, or change with the day and the version of Babel."""
 PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -57,7 +57,7 @@ def read(language: str) -> Catalog:
 
 
 def updated(language: str, wanted: Catalog) -> Catalog:
-    known, made = read(language), Catalog(locale=language, project="Zugvogel", fuzzy=False)
+    known, made = read(language), Catalog(locale=language, header_comment="", fuzzy=False)
     for message in wanted:
         if message.id:
             before = known.get(message.id, message.context)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zugvogel.console import figures
-from zugvogel.console.i18n import language
+from zugvogel.console.i18n import Language, language
 
 EN, DE = language("en"), language("de")
 
@@ -62,7 +62,7 @@ def test_durations(seconds: float | None, english: str, german: str) -> None:
 
 
 @given(st.floats(0, 1e9), st.sampled_from([EN, DE]))
-def test_every_figure_has_its_unit(value: float, lang: figures.Language) -> None:
+def test_every_figure_has_its_unit(value: float, lang: Language) -> None:
     assert figures.size(value, lang).split()[-1] in figures.UNITS
     assert figures.duration(value, lang).split()[-1] in ("ms", "s", "min", "h", "d")
 

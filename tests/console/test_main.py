@@ -32,7 +32,7 @@ LOOPBACK = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "zugvogel.console")
 
 
-def config(port: int = 0, **fields: Any) -> dict[str, Any]:
+def config(port: Any = 0, **fields: Any) -> dict[str, Any]:
     return {
         "host": "host1",
         "address": LOOPBACK,
@@ -146,11 +146,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
 
     def keep(name: str) -> None:
-        monkeypatch.setattr(main_module.os, name, lambda value: found.append((name, value)))
+        monkeypatch.setattr(os, name, lambda value: found.append((name, value)))
 
     for name in ("setgroups", "setgid", "setuid"):
         keep(name)
-    monkeypatch.setattr(main_module.os, "getuid", lambda: 0)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
     monkeypatch.setattr(main_module, "_is_open", lambda place: True)
     return found
 
@@ -184,7 +184,7 @@ def test_they_stay_where_the_program_could_not_be_read(
 def test_who_is_not_root_has_none_to_give_up(
     called: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main_module.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
     _give_up_rights("nobody")
     assert called == []
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ Browse = Callable[[Mirror], Browser]
 HEADERS = ("content-security-policy", "x-content-type-options", "x-frame-options", "referrer-policy")
 
 
-def browser_at(app: Callable[..., object]) -> Browser:
+def browser_at(app: Callable[..., Any]) -> Browser:
     """One that sees the answers of a defect, as real ones do."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return Browser(httpx.AsyncClient(transport=transport, base_url="http://console"))
@@ -50,9 +51,7 @@ async def test_so_have_refusals_of_forms(browse: Browse) -> None:
         assert all(name in answer.headers for name in HEADERS)
 
 
-async def test_a_defect_is_a_plain_page(
-    api: FakeApi, broken: None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_defect_is_a_plain_page(api: FakeApi, broken: None) -> None:
     browser = await browser_at(console_over(api, filled_mirror())).log_in("viewer")
     answer = await browser.get("/")
     assert answer.status_code == 500
@@ -111,7 +110,7 @@ async def test_a_page_from_before_a_restart_is_told_to_load_again(api: FakeApi) 
 
 
 async def test_with_the_same_secret_open_pages_go_on_after_a_restart(api: FakeApi) -> None:
-    def console() -> Callable[..., object]:
+    def console() -> Callable[..., Any]:
         made = Console("host1", filled_mirror(), api.of, api.of(OWN), is_secure=False, secret="kept")
         return made.app()  # type: ignore[no-any-return]
 

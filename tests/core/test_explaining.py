@@ -190,6 +190,12 @@ def test_the_evidence_of_a_vm() -> None:
     )
 
 
+def test_what_its_host_knows_of_its_guest_is_evidence() -> None:
+    told = explain_vm(record(), lease(), RUNS, ENABLED, judge="h1", answer="its guest answers").evidence
+    assert told[1:3] == ("holder h1: live; seen", "its guest answers")
+    assert "" not in explain_vm(record(), lease(), RUNS, ENABLED, judge="h1").evidence
+
+
 @pytest.mark.parametrize("name", VMS)
 def test_no_vm_is_promised_a_restart_while_high_availability_is_disabled(name: str) -> None:
     given, its_lease, judged, _, _ = VMS[name]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.facts import definition, status
-from zugvogel.core.missing import missing, stranded
+from zugvogel.core.missing import last_addresses, missing, silent_s, stranded
 from zugvogel.domain.ha import RestartPriority, VmPolicy
 from zugvogel.domain.host import HostStatus, Verdict, VmReport
 from zugvogel.domain.vm import VmRecord, VmState
@@ -80,3 +80,31 @@ def test_a_stale_report_counts_for_nothing() -> None:
     stale = host(Verdict.LIVE, "web", is_report_stale=True)
     assert missing([record()], [stale]) == [record()]
     assert missing([record()], [stale, host(Verdict.LIVE, "web")]) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "heartbeat_age_s", "beat_ages_s", "is_silent_s"),
+    [
+        (Verdict.FAILED, 17.0, {"nfs1": 15.5, "nfs2": 1.0}, 15.5),
+        (Verdict.FAILED, 15.2, {"nfs1": 15.5}, 15.2),
+        (Verdict.FAILED, None, {"nfs1": 15.5}, 15.5),
+        (Verdict.FAILED, None, {}, 0.0),
+        (Verdict.LIVE, 0.4, {"nfs1": 0.7}, 0.0),
+    ],
+)
+def test_a_vm_is_down_since_the_last_sign_of_life_of_its_host(
+    verdict: Verdict, heartbeat_age_s: float | None, beat_ages_s: dict[str, float], is_silent_s: float
+) -> None:
+    seen = host(verdict, heartbeat_age_s=heartbeat_age_s, beat_ages_s=beat_ages_s)
+    assert silent_s(record(), [seen]) == is_silent_s
+    assert silent_s(record(), []) == 0.0
+
+
+def test_the_addresses_of_a_vm_are_those_of_its_last_run() -> None:
+    reports = [
+        VmReport(name=name, state=VmState.RUNNING, epoch=epoch, memory_bytes=1, cpus=1, addresses=(address,))
+        for name, epoch, address in (("web", 3, "192.0.2.3"), ("web", 5, "192.0.2.5"), ("db", 9, "192.0.2.9"))
+    ]
+    seen = [status(f"h{number}", number, vms=(report,)) for number, report in enumerate(reports, 1)]
+    assert last_addresses("web", seen) == ("192.0.2.5",)
+    assert last_addresses("mail", seen) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -202,3 +203,63 @@ def test_a_clock_that_is_fast_sleeps_shorter(loop: VirtualLoop) -> None:
 
 async def _sleeps(clock: SimClock) -> None:
     await clock.sleep(11.0)
+
+
+def test_a_sleep_of_a_domain_that_is_paused_ends_when_that_goes_on(loop: VirtualLoop) -> None:
+    domain, woken = Domain(loop, "agent"), []
+
+    async def sleeps() -> None:
+        await loop.sleep(5.0)
+        woken.append(loop.now)
+
+    domain.spawn(sleeps())
+    loop.run_until(1.0)
+    domain.pause()
+    loop.run_until(10.0)
+    assert woken == []
+    domain.resume()
+    loop.run_until(10.0)
+    assert woken == [10.0]
+
+
+def test_a_sleep_that_is_cancelled_moves_no_time(loop: VirtualLoop) -> None:
+    async def gives_up() -> float:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await loop.sleep(5.0)
+        return loop.now
+
+    assert loop.run_until_complete(gives_up()) == 1.0
+
+
+def test_work_for_a_thread_is_done_at_once(loop: VirtualLoop) -> None:
+    async def work() -> int:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(lambda: 1 // 0)
+        return await asyncio.to_thread(lambda: 42)
+
+    assert loop.run_until_complete(work()) == 42
+
+
+def test_tasks_of_a_domain_that_have_ended_are_forgotten(loop: VirtualLoop) -> None:
+    domain = Domain(loop, "agent")
+
+    async def nothing() -> None: ...
+
+    for _ in range(1000):
+        domain.spawn(nothing())
+        loop.run_until(loop.now)
+    assert len(domain.tasks) < 100
+
+
+def test_it_runs_within_another_loop_which_goes_on_afterwards(loop: VirtualLoop) -> None:
+    async def inner() -> bool:
+        return asyncio.get_running_loop() is loop
+
+    async def outer() -> tuple[bool, bool]:
+        around = asyncio.get_running_loop()
+        found = loop.run_until_complete(inner())
+        await asyncio.sleep(0)
+        return found, asyncio.get_running_loop() is around
+
+    assert asyncio.run(outer()) == (True, True)

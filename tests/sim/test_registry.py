@@ -7,7 +7,7 @@ import pytest
 from tests.sim.small_world import begin, does, small_world
 from zugvogel.errors import Conflict, Unreachable
 from zugvogel.ports.registry import Change
-from zugvogel.sim.registry import SimRegistry
+from zugvogel.sim.registry import MANY_WATCHES, SimRegistry
 from zugvogel.sim.world import World
 
 
@@ -83,3 +83,47 @@ def test_a_watch_tells_changes_in_order_and_breaks_with_the_majority(world: Worl
     world.wires.cut(["h1"])
     world.run_until(world.loop.now + 10.0)
     assert isinstance(task.exception(), Unreachable)
+
+
+def test_many_who_follow_get_changes_in_batches_in_order_and_nothing_twice(world: World) -> None:
+    registry = of(world, "h1")
+    does(world, registry.put("k0", b""))
+    _, revision = does(world, registry.snapshot(""))
+    heard: list[list[str]] = [[] for _ in range(MANY_WATCHES)]
+
+    async def follow(number: int) -> None:
+        async for change in of(world, "h2").watch("k", after=revision):
+            heard[number].append(change.key)
+
+    agent = world.hosts["h2"].agent
+    assert agent is not None
+    for number in range(MANY_WATCHES):
+        agent.domain.spawn(follow(number))
+    world.run_until(world.loop.now + 0.001)
+    keys = [f"k{number}" for number in range(1, 8)]
+    for key in keys:
+        does(world, registry.put(key, b""))
+    world.run_until(world.loop.now + 1.0)
+    assert heard == [keys] * MANY_WATCHES
+
+
+def test_one_of_many_who_is_cut_off_hears_that_its_watch_broke(world: World) -> None:
+    _, revision = does(world, of(world, "h1").snapshot(""))
+    ended: list[str] = []
+
+    async def follow(host: str) -> None:
+        try:
+            async for _ in of(world, host).watch("k", after=revision):
+                pass
+        except Unreachable:
+            ended.append(host)
+
+    for number in range(MANY_WATCHES):
+        agent = world.hosts["h3" if number == 0 else "h2"].agent
+        assert agent is not None
+        agent.domain.spawn(follow(agent.name))
+    world.run_until(world.loop.now + 0.001)
+    world.wires.part([["h3"]])
+    does(world, of(world, "h1").put("k", b""))
+    world.run_until(world.loop.now + 1.0)
+    assert ended == ["h3"]

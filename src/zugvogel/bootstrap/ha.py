@@ -17,6 +17,7 @@ from zugvogel.services.beats import BeatService
 from zugvogel.services.cluster_view import ClusterView
 from zugvogel.services.events import EventLog
 from zugvogel.services.ha.active_primary import ActivePrimary
+from zugvogel.services.ha.answering import GuestAnswers
 from zugvogel.services.ha.failover import Failover
 from zugvogel.services.ha.fencing import Fencing
 from zugvogel.services.ha.guarding import Guarding
@@ -59,6 +60,8 @@ class HaWorld:
     resumer: Resumer
     stores: Callable[[], list[MountedDatastore]]
     call: Caller
+    interval_s: Callable[[], float]
+    detection_time_ms: Callable[[], int]
 
 
 class HaServices:
@@ -71,8 +74,8 @@ class HaServices:
             heartbeats=w.heartbeats,
             events=w.events,
             hosts=w.inventory.hosts,
-            interval_s=self._interval_s,
-            detection_time_ms=self._detection_ms,
+            interval_s=w.interval_s,
+            detection_time_ms=w.detection_time_ms,
             addresses=self._addresses,
             uses_gateway=lambda: bool(w.inventory.setting("das.usedefaultisolationaddress")),
         )
@@ -84,8 +87,8 @@ class HaServices:
             beats=w.beats,
             events=w.events,
             hosts=w.inventory.hosts,
-            interval_s=self._interval_s,
-            detection_time_ms=self._detection_ms,
+            interval_s=w.interval_s,
+            detection_time_ms=w.detection_time_ms,
             is_isolated=self.isolation.is_isolated,
             silence_s=w.heartbeats.silence_s,
         )
@@ -116,6 +119,7 @@ class HaServices:
             events=w.events,
             fences=self.fencing,
         )
+        self.answers = GuestAnswers(w.vms)
         self.starting = StartOrders(
             w.vms,
             w.resumer,
@@ -124,6 +128,7 @@ class HaServices:
             usable=w.beats.usable,
             tell_now=w.heartbeats.tick,
             failpoint=w.failpoint,
+            on_run=self.answers.began,
         )
         self.responses = IsolationResponses(
             w.vms,
@@ -133,12 +138,6 @@ class HaServices:
             is_isolated=self.isolation.is_isolated,
             is_enabled=lambda: bool(w.inventory.setting(ENABLED)),
         )
-
-    def _interval_s(self) -> float:
-        return self._w.inventory.number("das.failuredetectioninterval") / 1000
-
-    def _detection_ms(self) -> int:
-        return self._w.inventory.number("das.failuredetectiontime")
 
     def _addresses(self) -> list[str]:
         found = (str(self._w.inventory.setting(name)) for name in ISOLATION_ADDRESSES)
@@ -156,7 +155,7 @@ class HaServices:
         )
 
     def handlers(self) -> dict[str, Handler]:
-        return self.starting.handlers()
+        return {**self.starting.handlers(), **self.answers.handlers()}
 
     # running ---------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class HaServices:
             "leases of running vms": self.holding.tick,
         }
         try:
-            await run_all_every(w.clock, self._interval_s, ticks)
+            await run_all_every(w.clock, w.interval_s, ticks)
         finally:
             for service in (w.beats, w.heartbeats, self.isolation, self.holding):
                 service.close()
@@ -180,7 +179,7 @@ class HaServices:
         """Once the agent knows its vms."""
         ticks = {"active primary": self.role.tick, "failover": self.failover.tick}
         try:
-            await run_all_every(self._w.clock, self._interval_s, ticks)
+            await run_all_every(self._w.clock, self._w.interval_s, ticks)
         finally:
             self.role.close()
             await self.failover.stop()
@@ -191,10 +190,12 @@ class HaServices:
             "orders to start": self.starting.tick,
             "isolation orders": self.responses.tick,
             "vm monitoring": self.monitoring.tick,
+            "answers of restarted vms": self.answers.tick,
         }
 
     async def stop_each_second(self) -> None:
         self.monitoring.close()
+        self.answers.close()
         await self.starting.stop()
         await self.responses.stop()
 

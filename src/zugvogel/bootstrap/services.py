@@ -142,21 +142,13 @@ class HostServices:
     def _wire_status(self) -> None:
         self.tasks = TaskBoard(self.name, self.ports.registry, self.clock)
         self.events = EventLog(self.name, self.ports.registry, self.clock)
-        number = self.inventory.number
-
-        def interval_s() -> float:
-            return number("das.failuredetectioninterval") / 1000
-
-        def detection_ms() -> int:
-            return number("das.failuredetectiontime")
-
         self.beats = BeatService(
             self.name,
             self.boot_id,
             self.clock,
             datastores=self.all_mounted,
-            interval_s=interval_s,
-            detection_time_ms=detection_ms,
+            interval_s=self._interval_s,
+            detection_time_ms=self._detection_ms,
             hears=lambda: self.heartbeats.hears(),
             is_isolated=lambda: self.ha.isolation.is_isolated(),
             may_write=lambda: self.ha.guarding.may_write(),
@@ -187,7 +179,7 @@ class HostServices:
             report=self.reporting.current,
             load=self.ports.load,
             beat_counters=self.beats.counters,
-            interval_s=interval_s,
+            interval_s=self._interval_s,
         )
         self.view = ClusterView(
             self.name,
@@ -198,11 +190,17 @@ class HostServices:
             peers=self.peers,
             report=self.reporting.current,
             load=self.ports.load,
-            detection_time_ms=detection_ms,
+            detection_time_ms=self._detection_ms,
             active_primaries=lambda: self.ha.role.holders(),
             is_isolated=lambda: self.ha.isolation.is_isolated(),
             ha_settings=lambda: ha_settings(self.inventory),
         )
+
+    def _interval_s(self) -> float:
+        return self.inventory.number("das.failuredetectioninterval") / 1000
+
+    def _detection_ms(self) -> int:
+        return self.inventory.number("das.failuredetectiontime")
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
@@ -249,7 +247,7 @@ class HostServices:
 
     def _wire_suspends(self) -> None:
         records = SuspendRecords(self.mounted)
-        pacing = Pacing(self.beats.latency_s, lambda: self.inventory.number("das.failuredetectiontime") / 1000)
+        pacing = Pacing(self.beats.latency_s, lambda: self._detection_ms() / 1000)
         writing = MemoryWriting(self.vms, self.ports.facts, pacing, self.ports.failpoint)
         self.saver = Saver(self.vms, records, writing, pacing, self.ports.failpoint)
         loading = MemoryLoading(self.vms, self.hypervisor, self.ports.facts, self.ports.failpoint)
@@ -288,6 +286,8 @@ class HostServices:
                 resumer=self.resumer,
                 stores=self.all_mounted,
                 call=call,
+                interval_s=self._interval_s,
+                detection_time_ms=self._detection_ms,
             )
         )
 

@@ -28,7 +28,7 @@ SETTLE_S = 0.15
 LOOK_S = 10.0
 """A page is looked at again after so long, whatever happens: its session may have ended."""
 REST = 10
-"""A page that took t to be made is made again after REST * t, but within `LONGEST_REST_S`."""
+"""A page rests so much longer than it took to be made, for each page looked at; `LONGEST_REST_S` at most."""
 LONGEST_REST_S = 2.0
 SEND_S = 30.0
 """A browser that takes nothing for so long is given up."""
@@ -70,6 +70,10 @@ class Shared:
             made.lookers -= 1
             if not made.lookers:
                 del self._made[key]
+
+    def rest_s(self, made: _Made) -> float:
+        """So that all pages together leave most of a core to others."""
+        return max(SETTLE_S, min(LONGEST_REST_S, REST * made.took_s * len(self._made)))
 
 
 def _key(page: Page, look: Look) -> Hashable:
@@ -166,7 +170,7 @@ async def _tell(
                     trouble = told
                     await _send(browser, {"trouble": told})
                 await _next(look, version, made.every_s)
-                await asyncio.sleep(max(SETTLE_S, min(LONGEST_REST_S, REST * made.took_s)))
+                await asyncio.sleep(shared.rest_s(made))
 
 
 async def _next(look: Look, version: int, within_s: float) -> None:

@@ -161,6 +161,8 @@ class Mirror:
         except ZugvogelError as error:
             return error.cause
         except Exception as error:  # a stream that cannot be read must not end the reading for good
-            log.exception("the watch is not understood")
-            return f"what the agent tells is not understood: {type(error).__name__}"
+            cause = f"what the agent tells is not understood: {type(error).__name__}"
+            if self.trouble.get("") != cause:
+                log.exception("the watch")
+            return cause
         return "the agent ended the stream"

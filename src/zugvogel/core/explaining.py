@@ -148,12 +148,15 @@ def explain_vm(
     settings: HaSettings,
     *,
     judge: str,
+    answer: str = "",
 ) -> Explanation:
-    """`hosts`: by name, as judged by `judge`. `lease`: as read on the vm's datastore."""
+    """`hosts`: by name, as judged by `judge`. `lease`: as read on the vm's datastore. `answer`: what its host
+    knows of its guest after a restart by high availability; empty: nothing."""
     policy, name = record.definition.ha, record.definition.name
     lines = [
         _lease_line(lease, record.datastore),
         *(_side(role, host, hosts) for role, host in _sides(lease)),
+        *((answer,) if answer else ()),
         f"wanted: {record.wanted}",
         f"restart priority: {policy.restart_priority}",
         f"isolation response: {response_of(record, settings)}"

@@ -74,9 +74,10 @@ def is_protected(record: VmRecord) -> bool:
 
 
 def asks_lock(record: VmRecord, lease: Lease, proof: DeathProof, dead: Set[str]) -> bool:
-    """Whether it is looked, before the lease is released, if a process still holds the lock of a disk of the vm. So
-    a host that hangs as a whole, or whose agent is gone, keeps the vm with its memory until it goes on or is really
-    dead. Of use only where a dead host's locks go; a live migration with one side alive is settled by that one."""
+    """Whether it is looked, before the lease is released, if a process still holds the lock of a disk of the vm.
+    So a host that hangs as a whole, or whose agent is gone, keeps the vm with its memory until it goes on or is
+    really dead. Of use only where a dead host's locks go; a live migration with one side alive is settled by that
+    one."""
     holder = lease.holder.host if lease.holder is not None else ""
     is_held = lease.state is LeaseState.RUNNING and {holder, lease.heir or holder} <= dead
     return is_held and proof.proof is Proof.LOCK and has_lock(record.definition)

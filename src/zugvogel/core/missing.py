@@ -42,6 +42,22 @@ def stranded(
     return found
 
 
+def silent_s(record: VmRecord, statuses: Sequence[HostStatus]) -> float:
+    """For how long its last host has given no sign of life; 0: it lives, or is not known. The vm is down since
+    then."""
+    for status in statuses:
+        if status.host.name == record.host and status.verdict is Verdict.FAILED:
+            ages = (status.heartbeat_age_s, status.beat_ages_s.get(record.datastore))
+            return min((age for age in ages if age is not None), default=0.0)
+    return 0.0
+
+
+def last_addresses(vm: str, statuses: Sequence[HostStatus]) -> tuple[str, ...]:
+    """Of the vm, as the host told that reported it at the highest epoch; empty: none is known."""
+    told = [seen for s in statuses if s.report is not None for seen in s.report.vms if seen.name == vm]
+    return max(told, key=lambda seen: seen.epoch).addresses if told else ()
+
+
 def _last_told(statuses: Sequence[HostStatus]) -> dict[str, int]:
     """vm -> epoch, as failed hosts last reported."""
     failed = [s.report for s in statuses if s.verdict is Verdict.FAILED and s.report is not None]

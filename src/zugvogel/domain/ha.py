@@ -50,7 +50,8 @@ class VmPolicy(StrictModel):
 class StartOrder(Model):
     """The active primary to a host: run `vm`, whose lease it judged at `epoch`. The host links `epoch + 1` and
     nothing else, so an order that is late, or was given twice, starts nothing. `is_resume`: with its saved
-    memory."""
+    memory. `down_s`: for how long it had been down when the order was given, as far as the judge knows;
+    `addresses`: those it had, as its last host told."""
 
     id: str
     vm: Name
@@ -60,6 +61,21 @@ class StartOrder(Model):
     attempt: int = 1
     is_resume: bool = False
     why: str = ""
+    down_s: float | None = None
+    addresses: tuple[str, ...] = ()
+
+
+class AwaitedAnswer(Model):
+    """Kept with the QEMU of a vm that high availability started: whether its guest answers is looked at.
+    `runs_since`: an instant of the host's clock, of this boot. `down_s`: for how long the vm had been down then;
+    None: not known. `addresses`: those it had before. `outcome`: what came of it, in a sentence; empty: nothing
+    yet."""
+
+    runs_since: float
+    down_s: float | None = None
+    is_resume: bool = False
+    addresses: tuple[str, ...] = ()
+    outcome: str = ""
 
 
 class StartAnswer(Model):

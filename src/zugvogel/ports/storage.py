@@ -59,9 +59,9 @@ class VmFolders(Protocol):
         """Copy a plain file (kernel, initrd, seed) into the folder."""
 
     async def may_be_written(self, vm: str, file: str) -> bool:
-        """QEMU's lock of that disk says that a process has it open to write, on whatever host; one that stands still
-        too. False also where there is no such file. Takes no lock. Of use only where the locks of a host are seen by
-        the others."""
+        """QEMU's lock of that disk says that a process has it open to write, on whatever host; one that stands
+        still too. False also where there is no such file. Takes no lock. Of use only where the locks of a host are
+        seen by the others."""
 
     async def make_seed(self, vm: str, user_data: Path) -> str:
         """A NoCloud seed image in the folder, made of `user_data`. Returns its file name."""

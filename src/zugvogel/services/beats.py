@@ -19,6 +19,7 @@ from zugvogel.domain.datastore import Beat
 from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.following import cut_off_all, follow
 
 log = logging.getLogger(__name__)
 
@@ -113,13 +114,11 @@ class BeatService:
 
     def close(self) -> None:
         """Rounds under way are cut off."""
-        for watch in self._watches.values():
-            if watch.task is not None:
-                watch.task.cancel()
+        cut_off_all(self._watches)
 
     async def tick(self) -> None:
         """Belongs to each interval. Start a round on every datastore that has none under way."""
-        self._follow(self._datastores())
+        follow(self._watches, self._datastores(), _Watch)
         self._paces_ms = (self._paces_ms[1], self._detection_time_ms())
         for watch in self._watches.values():
             if watch.task is None or watch.task.done():
@@ -224,23 +223,6 @@ class BeatService:
     def is_current(self, seen: SeenBeat) -> bool:
         """It was read so lately that it tells of now."""
         return self._clock.monotonic() - seen.stillness.seen_at <= self._max_gap_s()
-
-    def _follow(self, mounted: Sequence[MountedDatastore]) -> None:
-        now = {m.datastore.name: m for m in mounted}
-        for name in self._watches.keys() - now.keys():
-            task = self._watches.pop(name).task
-            if task is not None:
-                task.cancel()
-        for name, datastore in now.items():
-            watch = self._watches.get(name)
-            if watch is not None and watch.mounted is datastore:
-                continue
-            if watch is None or watch.mounted.datastore != datastore.datastore:
-                if watch is not None and watch.task is not None:
-                    watch.task.cancel()
-                self._watches[name] = _Watch(datastore)
-            else:
-                watch.mounted = datastore
 
     async def _round(self, watch: _Watch) -> None:
         name = watch.mounted.datastore.name

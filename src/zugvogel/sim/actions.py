@@ -19,9 +19,9 @@ FAULTS = {"storage_cut": Fault.CUT, "storage_hang": Fault.HANG, "storage_heal": 
 
 
 class Actions:
-    """`answers`: what users were told, (world's instant, action, answer)."""
+    """`answers`: what users were told, (world's instant, action, answer). `invariants`: told of what is done."""
 
-    def __init__(self, world: World, invariants: Invariants) -> None:
+    def __init__(self, world: World, invariants: Invariants | None = None) -> None:
         self._world = world
         self._invariants = invariants
         self.answers: list[tuple[float, str, str]] = []
@@ -62,9 +62,7 @@ class Actions:
         self._world.loop.world_at(at, self.perform, action)
 
     def perform(self, action: Action) -> None:
-        self._invariants.disturb()
-        if action.do in ROLE_CAUSES or action.name == "das.rolepolicy":
-            self._invariants.role_cause()
+        self._announce(action)
         hosts = [self._world.hosts[name] for name in action.all_hosts]
         if (change := self._of_host.get(action.do)) is not None:
             for host in hosts:
@@ -81,6 +79,15 @@ class Actions:
         else:
             self._wish(action)
 
+    def _announce(self, action: Action) -> None:
+        if self._invariants is None:
+            return
+        self._invariants.disturb()
+        if action.do in ROLE_CAUSES or action.name == "das.rolepolicy":
+            self._invariants.role_cause()
+        if action.do == "confirm_dead":
+            self._invariants.vouched(action.all_hosts[0])
+
     def _part(self, action: Action) -> None:
         if action.is_one_way:
             self._world.wires.block(*action.groups)
@@ -95,21 +102,11 @@ class Actions:
     # wishes ----------------------------------------------------------------------------------------
 
     def _wish(self, action: Action) -> None:
-        agent = self._door(action.via)
-        if action.do == "confirm_dead":
-            self._invariants.vouched(action.all_hosts[0])
+        agent = self._world.door(action.via)
         if agent is None:
             self._answered(action, "no agent takes it: none runs")
             return
         agent.domain.spawn(self._ask(action, agent), f"{action.do} of a user")
-
-    def _door(self, via: str | None) -> SimAgent | None:
-        """The agent a user is connected to: the one named, else the first that runs."""
-        hosts = [self._world.hosts[via]] if via else list(self._world.hosts.values())
-        for host in hosts:
-            if host.is_up and host.agent is not None and not host.agent.is_paused:
-                return host.agent
-        return None
 
     async def _ask(self, action: Action, agent: SimAgent) -> None:
         try:

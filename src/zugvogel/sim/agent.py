@@ -13,13 +13,14 @@ from zugvogel.domain.host import BridgeFacts, CpuFacts, Host, HostFacts
 from zugvogel.domain.requests import CaKeys
 from zugvogel.domain.task import Event
 from zugvogel.errors import Refused
-from zugvogel.ports.backend import ByteStream
+from zugvogel.ports.backend import ByteStream, ConsoleKind
 from zugvogel.services.heartbeats import Load
 from zugvogel.services.membership import Membership
 from zugvogel.sim.hypervisor import VERSION, SimHypervisor
 from zugvogel.sim.loop import Domain
 from zugvogel.sim.memory import SimMemory
 from zugvogel.sim.network import BRIDGE, LINK_MBIT, SimHostNetwork, SimPinger
+from zugvogel.sim.passwords import SimPasswords
 from zugvogel.sim.peers import Receiver, SimHeartbeats, SimPeers, break_off
 from zugvogel.sim.registry import SimRegistry
 from zugvogel.sim.storage import SimDatastores, SimMount
@@ -80,9 +81,11 @@ class SimAgent:
                 guard=host.guard,
                 pinger=SimPinger(world.wires, host.name, host.clock, world.is_up_at),
                 fences=world.fences,
+                passwords=SimPasswords(),
             )
         )
         services.take_operations(self._membership(services), NoConsoles())
+        services.world.handlers["registry.reform"] = _no_members
         self._listen(services)
         return services
 
@@ -123,7 +126,7 @@ class SimAgent:
         return self.host.facts
 
     def _load(self) -> Load:
-        return Load(0.2, self.host.facts.memory_total_bytes // 2)
+        return self.host.world.load_of(self.host)
 
     def _keep_hosts(self, hosts: list[Host]) -> None:
         self.host.hosts_known = list(hosts)
@@ -163,13 +166,17 @@ async def _no_failpoint(step: str) -> None:
     """Nothing is held."""
 
 
+async def _no_members(payload: dict[str, Any]) -> dict[str, Any]:
+    raise Refused("a simulated registry has no members from which it could be formed anew")
+
+
 class NoConsoles:
     """Simulated vms have none."""
 
-    async def local(self, socket: Path) -> ByteStream:
+    async def local(self, socket: Path, *, is_shared: bool) -> ByteStream:
         raise Refused("a simulated vm has no console")
 
-    async def remote(self, host: Host, vm: str, ticket: str) -> ByteStream:
+    async def remote(self, host: Host, vm: str, kind: ConsoleKind, ticket: str) -> ByteStream:
         raise Refused("a simulated vm has no console")
 
 

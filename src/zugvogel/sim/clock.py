@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from zugvogel.sim.loop import VirtualLoop
-
-EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class SimClock:
@@ -30,17 +27,9 @@ class SimClock:
         return self._started_at_s + (self._loop.now - self._since_s) * self.rate
 
     def now_iso(self) -> str:
-        shown = EPOCH + timedelta(seconds=self._loop.now * self.rate)
+        shown = self._loop.epoch + timedelta(seconds=self._loop.now * self.rate)
         return shown.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def sleep(self, seconds: float) -> Any:
-        """A future in place of a coroutine: most of what an idle agent does is to sleep."""
-        loop = self._loop
-        future = loop.create_future()
-        loop.call_at(loop.now + max(0.0, seconds) / self.rate, _wake, future)
-        return future
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        """A future in place of a coroutine."""
+        return self._loop.sleep(max(0.0, seconds) / self.rate)

@@ -98,6 +98,8 @@ class SharedFiles:
         self.holds_killed = holds_killed
         self.size_bytes = size_bytes
         self.folders: dict[str, Folder] = {}
+        self.saved: set[str] = set()
+        """Vms that may have files of saved memory."""
         self.leases: dict[str, LeaseChain] = {}
         self.roles: dict[str, LeaseChain] = {}
         self.beats: dict[str, Beat] = {}
@@ -133,5 +135,5 @@ class SharedFiles:
         return lease
 
     def free_bytes(self) -> int:
-        used = sum(file.length for folder in self.folders.values() for file in folder.memory.values())
-        return self.size_bytes - used
+        folders = (self.folders[vm] for vm in self.saved if vm in self.folders)
+        return self.size_bytes - sum(file.length for folder in folders for file in folder.memory.values())

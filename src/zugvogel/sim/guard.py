@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 START_S = 0.4
 HUNG_CALLS = 4
+REPORT = GuardReport(ticked_at=0.0, is_realtime=True, is_memory_locked=True)
 
 
 class SimGuard:
@@ -103,7 +104,7 @@ class SimGuard:
     def _look(self) -> None:
         at = self._last_round_at()
         if at is not None and (self._report is None or at > self._report.ticked_at):
-            self._report = GuardReport(ticked_at=at, frozen=self._frozen, is_realtime=True, is_memory_locked=True)
+            self._report = REPORT.replaced(ticked_at=at, frozen=self._frozen)
 
     def _due_at(self) -> float:
         """When a vm's time may be over, if nothing is told before; with frozen ones: the next round."""

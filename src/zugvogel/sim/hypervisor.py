@@ -66,7 +66,7 @@ class SimHypervisor:
         return [m for m in self._host.machines.values() if m.is_alive and m.pid not in self._known]
 
     async def _adopt(self, machine: SimMachine) -> Machine | None:
-        await asyncio.sleep(self._host.world.qmp.next())
+        await self._host.world.loop.sleep(self._host.world.qmp.next())
         if not machine.is_alive:
             return None
         self._known.add(machine.pid)

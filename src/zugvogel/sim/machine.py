@@ -110,6 +110,10 @@ class SimMachine:
         return Path("/run") / self.vm / "serial.sock"
 
     @property
+    def display_socket(self) -> Path | None:
+        return None if self.spec.definition.display == "none" else self.serial_socket.with_name("vnc.sock")
+
+    @property
     def tap_names(self) -> tuple[str, ...]:
         return ()
 
@@ -245,8 +249,10 @@ class SimMachine:
         await self._command(lambda: None)
 
     async def ping_guest(self, timeout_s: float) -> bool:
-        """Guests here have no agent."""
-        return await self._command(lambda: False)
+        """The guest's agent is there once the guest has booted."""
+        return await self._command(
+            lambda: self.is_running_state and self.host.world.has_booted(self.vm, self.token)
+        )
 
     async def io_count(self) -> int:
         return await self._command(lambda: int(self.host.clock.monotonic()))
@@ -261,7 +267,7 @@ class SimMachine:
 
     async def quit(self) -> None:
         if not self._is_killed and not self.domain.is_stopped:
-            await asyncio.sleep(self.host.world.qmp.next())
+            await self.host.world.loop.sleep(self.host.world.qmp.next())
         await self.kill()
 
     async def kill(self) -> None:

@@ -111,6 +111,7 @@ class SimMemory:
             if memory_id in memory:
                 raise AlreadyExists(f"{memory_id} exists already", "remove it, or try again")
             memory[memory_id] = MemoryFile()
+            self._files.saved.add(vm)
             return self._file(vm, memory_id)
 
         return await self._path.write(f"making the memory file of {vm}", put)
@@ -180,6 +181,8 @@ class SimMemory:
             if folder is not None:
                 folder.manifests.pop(memory_id, None)
                 folder.memory.pop(memory_id, None)
+                if not folder.memory:
+                    self._files.saved.discard(vm)
 
         await self._path.write(f"removing the saved memory of {vm}", remove)
 

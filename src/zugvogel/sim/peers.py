@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class Traffic:
     heartbeat_bytes: int = 0
     calls: int = 0
     call_bytes: int = 0
-    received_by: dict[str, int] = field(default_factory=dict)
+    received_by: Counter[str] = field(default_factory=Counter)
     """Host -> heartbeats that arrived there."""
 
 
@@ -200,11 +201,10 @@ class SimHeartbeats:
             self._arrive(target, heartbeat)
 
     def _arrive(self, target: SimHost, heartbeat: Heartbeat) -> None:
-        agent = target.agent
-        if agent is None or not target.is_up or not self._world.wires.reaches(self._host.name, target.name):
+        agent, world = target.agent, self._world
+        if agent is None or not target.is_up or not world.wires.reaches(self._host.name, target.name):
             return
-        received = self._world.traffic.received_by
-        received[target.name] = received.get(target.name, 0) + 1
+        world.traffic.received_by[target.name] += 1
         agent.receiver.arrived(self._start, heartbeat)
 
 

@@ -13,6 +13,9 @@ from zugvogel.ports.registry import Change, Entry
 from zugvogel.sim.delays import Delays
 from zugvogel.sim.loop import VirtualLoop
 
+MANY_WATCHES, BATCH_S = 32, 0.02
+"""Where so many follow the registry, changes come to them in batches of so long: one by one, starting thousands of
+vms would be nothing but telling of it."""
 BREAK_S = 5.0
 """A watch whose member lost the majority is noticed after so long."""
 
@@ -50,6 +53,7 @@ class SharedRegistry:
         self._ruling: frozenset[str] | None = None
         self._serving: dict[str, bool] = {}
         self._watchers: list[SimWatch] = []
+        self._batch: list[Change] = []
 
     # who serves ------------------------------------------------------------------------------------
 
@@ -115,10 +119,22 @@ class SharedRegistry:
         else:
             state.entries[key] = Entry(key, value, state.revision)
         self.on_write(host, key, value)
-        change = Change(key, value, state.revision)
-        for watch in self._watchers:
-            watch.tell(change)
+        self._tell(Change(key, value, state.revision))
         return state.revision
+
+    def _tell(self, change: Change) -> None:
+        if len(self._watchers) < MANY_WATCHES and not self._batch:
+            for watch in self._watchers:
+                watch.tell(change)
+            return
+        self._batch.append(change)
+        if len(self._batch) == 1:
+            self.loop.world_at(self.loop.now + BATCH_S, self._tell_all)
+
+    def _tell_all(self) -> None:
+        batch, self._batch = self._batch, []
+        for watch in list(self._watchers):
+            watch.tell_all(batch)
 
     def expect(self, key: str, revision: int | None) -> None:
         if revision is None:
@@ -136,7 +152,7 @@ class SharedRegistry:
 
 
 def _below(state: _State, prefix: str) -> list[Entry]:
-    return [state.entries[k] for k in sorted(state.entries) if k.startswith(prefix)]
+    return [state.entries[k] for k in sorted([k for k in state.entries if k.startswith(prefix)])]
 
 
 class SimRegistry:
@@ -147,7 +163,7 @@ class SimRegistry:
         self._watches: list[SimWatch] = []
 
     async def _there(self) -> None:
-        await asyncio.sleep(self._shared.delays.next())
+        await self._shared.loop.sleep(self._shared.delays.next())
 
     async def get(self, key: str, *, stale_ok: bool = False) -> Entry | None:
         await self._there()
@@ -189,7 +205,7 @@ class SimRegistry:
 
     async def _back(self) -> None:
         """The answer is lost when the majority went away meanwhile."""
-        await asyncio.sleep(self._shared.delays.next())
+        await self._shared.loop.sleep(self._shared.delays.next())
         self._shared.fresh(self._host)
 
     async def snapshot(self, prefix: str) -> tuple[builtins.list[Entry], int]:
@@ -251,6 +267,22 @@ class SimWatch:
             loop.world_at(self._last_at, self._put, change)
         else:
             self._is_broken = True
+
+    def tell_all(self, changes: list[Change]) -> None:
+        """Now, or right after those that are on their way. What is no newer than `after` has been read already."""
+        if self._is_broken:
+            return
+        if not self._shared.serves(self._host):
+            self._is_broken = True
+            self._wake()
+            return
+        news = [c for c in changes if c.revision > self._after and c.key.startswith(self._prefix)]
+        loop = self._shared.loop
+        loop.world_at(max(self._last_at, loop.now), self._put_all, news)
+
+    def _put_all(self, changes: list[Change]) -> None:
+        self._due.extend(changes)
+        self._wake()
 
     def _put(self, change: Change) -> None:
         self._due.append(change)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from zugvogel.domain.base import Model
 from zugvogel.domain.ha import VmPolicy
-from zugvogel.domain.vm import Disk, VmDefinition
+from zugvogel.domain.vm import Disk, Nic, VmDefinition
 from zugvogel.sim.actions import Actions
 from zugvogel.sim.agent import SimAgent
 from zugvogel.sim.expectations import unmet
@@ -17,12 +18,14 @@ from zugvogel.sim.invariants import Invariants, Violation
 from zugvogel.sim.peers import Noise
 from zugvogel.sim.record import Interval, Recorder, Recovery
 from zugvogel.sim.scenario import MIB, Scenario, VmSpec
-from zugvogel.sim.world import World
+from zugvogel.sim.world import NETWORK, World
 
 ORIGIN_S = 30.0
 """The world's instant at which a scenario's time begins: by then the cluster stands and its vms run."""
 START_S = 8.0
 START_PAUSE_S = 0.02
+STARTS_S = 40.0
+"""All vms begin to start within so long: the more there are, the shorter is the pause between two."""
 
 
 class VmTimeline(Model):
@@ -82,9 +85,7 @@ class Simulation:
         self.recorder = Recorder(self.world)
         self.invariants = Invariants(self.world, self.recorder, ORIGIN_S)
         self.actions = Actions(self.world, self.invariants)
-        self.world.begin([h.name for h in scenario.each_host() if h.is_on])
-        for number, vm in enumerate(v for v in scenario.each_vm() if v.is_started):
-            self.world.loop.world_at(START_S + number * START_PAUSE_S, self._start, vm)
+        begin(self.world, scenario)
         for action in scenario.timeline:
             self.actions.schedule(action, ORIGIN_S + action.at_s)
 
@@ -98,12 +99,6 @@ class Simulation:
 
     def close(self) -> None:
         self.world.close()
-
-    def _start(self, vm: VmSpec) -> None:
-        """As by a user who asks the host itself."""
-        agent = self.world.hosts[vm.host].agent
-        assert agent is not None
-        agent.domain.spawn(_start(agent, vm.name))
 
     def result(self) -> Result:
         self.invariants.finish()
@@ -144,6 +139,25 @@ class Simulation:
             ],
             traffic=_figures(world),
         )
+
+
+def begin(world: World, scenario: Scenario) -> None:
+    """Power for the hosts that are on; START_S later their vms begin to start."""
+    world.begin([h.name for h in scenario.each_host() if h.is_on])
+    vms = [vm for vm in scenario.each_vm() if vm.is_started]
+    for number, vm in enumerate(vms):
+        world.loop.world_at(START_S + number * start_pause_s(len(vms)), _begin_start, world, vm)
+
+
+def start_pause_s(vms: int) -> float:
+    return min(START_PAUSE_S, STARTS_S / max(1, vms))
+
+
+def _begin_start(world: World, vm: VmSpec) -> None:
+    """As by a user who asks the host itself."""
+    agent = world.hosts[vm.host].agent
+    assert agent is not None
+    agent.domain.spawn(_start(agent, vm.name))
 
 
 async def _start(agent: SimAgent, vm: str) -> None:
@@ -194,7 +208,7 @@ def build(scenario: Scenario) -> World:
             has_fence=host.has_fence,
         )
     for vm in scenario.each_vm():
-        world.add_vm(_definition(vm), vm.datastore)
+        world.add_vm(_definition(vm), vm.datastore, vm.boots_in_s)
     for name, value in ({"das.enabled": True} | scenario.settings).items():
         world.add_setting(name, value)
     return world
@@ -216,6 +230,7 @@ def _definition(vm: VmSpec) -> VmDefinition:
         machine="pc-q35-7.2",
         cpu_model="x86-64-v2",
         disks=(Disk(file="disk0", format="qcow2", size_bytes=MIB),),
+        nics=(Nic(network=NETWORK, mac=_mac(vm.name)),) if vm.has_nic else (),
         ha=policy,
     )
 
@@ -229,3 +244,7 @@ def rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def _mac(vm: str) -> str:
+    return ":".join(("52", "54", "00", *(f"{byte:02x}" for byte in hashlib.sha256(vm.encode()).digest()[:3])))

@@ -60,7 +60,9 @@ class DatastoreSpec(StrictModel):
 
 
 class VmSpec(StrictModel):
-    """`count` as for hosts. `host` empty: the hosts in turn. `is_started`: it runs when the timeline begins."""
+    """`count` as for hosts. `host` empty: the hosts in turn. `is_started`: it runs when the timeline begins.
+    `boots_in_s`: from a boot of its guest until its guest agent answers. `has_nic`: it has a network card, of
+    which no address is ever learned."""
 
     name: Name
     count: int = Field(default=1, ge=1, le=20_000)
@@ -74,6 +76,8 @@ class VmSpec(StrictModel):
     preferred_hosts: tuple[HostName, ...] = ()
     monitoring: Monitoring = Monitoring.CRASH
     is_started: bool = True
+    boots_in_s: float = Field(default=10.0, ge=0)
+    has_nic: bool = False
 
 
 class NoiseSpec(StrictModel):

@@ -79,7 +79,7 @@ class StoragePath:
         if self.fault is Fault.NONE:
             wait_s = self._quick.next()
             if wait_s:
-                await asyncio.sleep(wait_s)
+                await self.loop.sleep(wait_s)
             if self.fault is Fault.NONE:
                 return effect()
         return await self._faulty(what, effect, lane)
@@ -88,11 +88,11 @@ class StoragePath:
         """It happens somewhere in between: a caller that is killed meanwhile does not know whether it did."""
         wait_s = self._slow.next()
         if self.fault is Fault.NONE:
-            await asyncio.sleep(wait_s / 2)
+            await self.loop.sleep(wait_s / 2)
         if self.fault is not Fault.NONE:
             return await self._faulty(what, effect, lane)
         done = effect()
-        await asyncio.sleep(wait_s / 2)
+        await self.loop.sleep(wait_s / 2)
         return done
 
     async def _faulty(self, what: str, effect: Callable[[], T], lane: int) -> T:
@@ -279,6 +279,10 @@ class SimFolders:
     async def copy_in(self, vm: str, file: str, source: Path) -> None:
         raise NotFound(f"there is no file {source} in a simulated world", "")
 
+    async def may_be_written(self, vm: str, file: str) -> bool:
+        files = self._files
+        return await self._path.read(f"looking at the lock of {vm}", lambda: files.has_locks and vm in files.locks)
+
     async def make_seed(self, vm: str, user_data: Path) -> str:
         raise NotFound(f"there is no file {user_data} in a simulated world", "")
 
@@ -295,11 +299,13 @@ class SimFolders:
         return await self._path.read(f"reading {name} of {vm}", look)
 
     async def list_notes(self, vm: str, prefix: str) -> list[str]:
-        def look() -> list[str]:
-            folder = self._files.folders.get(vm)
-            return sorted(n for n in folder.notes if n.startswith(prefix)) if folder is not None else []
+        return await self._path.read(f"listing the notes of {vm}", lambda: self._notes(vm, prefix))
 
-        return await self._path.read(f"listing the notes of {vm}", look)
+    def _notes(self, vm: str, prefix: str) -> list[str]:
+        folder = self._files.folders.get(vm)
+        if folder is None or not folder.notes:
+            return []
+        return sorted([note for note in folder.notes if note.startswith(prefix)])
 
     async def delete_note(self, vm: str, name: str) -> None:
         def remove() -> None:

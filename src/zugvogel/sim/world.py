@@ -7,10 +7,10 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from functools import partial
 
-from zugvogel.domain.cluster import Cluster
+from zugvogel.domain.cluster import Cluster, Token
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.ha import Proof
 from zugvogel.domain.host import Host, Role
@@ -18,7 +18,8 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.network import Network
 from zugvogel.domain.task import Event
 from zugvogel.domain.vm import VmDefinition, VmRecord
-from zugvogel.sim.agent import facts
+from zugvogel.services.heartbeats import Load
+from zugvogel.sim.agent import SimAgent, facts
 from zugvogel.sim.delays import Delays
 from zugvogel.sim.fence import DEVICE, SimFences
 from zugvogel.sim.files import Folder, SharedFiles
@@ -31,6 +32,8 @@ from zugvogel.sim.registry import SharedRegistry
 from zugvogel.sim.storage import StoragePath
 
 PRIMARIES = 5
+BOOTS_IN_S = 10.0
+NETWORK = "lan"
 WORLD = "world"
 """Who writes what is there from the beginning."""
 
@@ -50,7 +53,7 @@ class World:
         self.files: dict[str, SharedFiles] = {}
         self.by_vm: dict[str, list[SimMachine]] = {}
         self.defects: list[str] = []
-        self.events: list[tuple[float, Event]] = []
+        self.events: MutableSequence[tuple[float, Event]] = []
         self.beat_at: dict[tuple[str, str], float] = {}
         """(host, datastore) -> when its last beat there was written."""
         self.heard_at: dict[tuple[str, str], float] = {}
@@ -62,9 +65,12 @@ class World:
         self.fences = SimFences(self._fence, lambda host: self.hosts[host].is_powered)
         self.fenced: set[str] = set()
         """Hosts whose power a fence has cut since they were switched on."""
+        self.load_of: Callable[[SimHost], Load] = _steady_load
         self._records: dict[str, Host] = {}
         self._voters: list[str] | None = None
         self._tokens = 0
+        self._boots_in_s: dict[str, float] = {}
+        self._booted_at: dict[str, float] = {}
         rng = random.Random(f"{seed}/delays")
         self.qmp = Delays(rng, 0.0005, 0.003)
         self.spawn = Delays(rng, 0.1, 0.6)
@@ -132,7 +138,9 @@ class World:
         self._put(f"hosts/{name}", record.model_dump_json())
         self.hosts[name] = SimHost(self, record, facts(cores, memory_bytes), rate)
 
-    def add_vm(self, definition: VmDefinition, datastore: str) -> None:
+    def add_vm(self, definition: VmDefinition, datastore: str, boots_in_s: float = BOOTS_IN_S) -> None:
+        """`boots_in_s`: from a boot of its guest until its agent answers."""
+        self._boots_in_s[definition.name] = boots_in_s
         self.files[datastore].folders[definition.name] = Folder(definition, files={"disk0": 1})
         record = VmRecord(definition=definition, datastore=datastore)
         self._put(f"vms/{definition.name}", record.model_dump_json())
@@ -140,10 +148,13 @@ class World:
     def add_setting(self, name: str, value: bool | int | str) -> None:
         self._put(f"settings/{name}", json.dumps(value))
 
+    def add_token(self, token: Token) -> None:
+        self._put(f"tokens/{token.id}", token.model_dump_json())
+
     def begin(self, hosts: Sequence[str] | None = None) -> None:
         """Power for `hosts`, all by default, whose agents start within a second."""
-        network = Network(name="lan", bridges={"*": BRIDGE})
-        self._put("networks/lan", network.model_dump_json())
+        network = Network(name=NETWORK, bridges={"*": BRIDGE})
+        self._put(f"networks/{NETWORK}", network.model_dump_json())
         cluster = Cluster(id="simulated", name="sim", created_at="2030-01-01T00:00:00Z")
         self._put("cluster", cluster.model_dump_json())
         for host in self.hosts.values():
@@ -196,14 +207,28 @@ class World:
         """Those whose vCPUs run."""
         return [m for m in self.machines_of(vm) if m.is_going]
 
+    def door(self, via: str | None = None) -> SimAgent | None:
+        """The agent a user is connected to: the one named, else the first that runs. None: it does not."""
+        hosts = [self.hosts[via]] if via else list(self.hosts.values())
+        for host in hosts:
+            if host.is_up and host.agent is not None and not host.agent.is_paused:
+                return host.agent
+        return None
+
     # chance ----------------------------------------------------------------------------------------
 
     def coin(self) -> bool:
         return self.rng.random() < 0.5
 
     def new_token(self, vm: str) -> str:
+        """Its guest boots now."""
         self._tokens += 1
-        return f"{vm}-{self._tokens}"
+        token = f"{vm}-{self._tokens}"
+        self._booted_at[token] = self.loop.now
+        return token
+
+    def has_booted(self, vm: str, token: str) -> bool:
+        return self.loop.now - self._booted_at[token] >= self._boots_in_s[vm]
 
     def dirty_bps(self, vm: str) -> float:
         return DIRTY_BPS
@@ -243,6 +268,10 @@ class World:
         machines = [m.domain for h in self.hosts.values() for m in h.machines.values()]
         with quiet_logs(lambda _: None):
             self.loop.close([*domains, *machines])
+
+
+def _steady_load(host: SimHost) -> Load:
+    return Load(0.2, host.facts.memory_total_bytes // 2)
 
 
 class _Defects(logging.Handler):

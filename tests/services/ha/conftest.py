@@ -25,3 +25,11 @@ async def make() -> AsyncIterator[Make]:
     yield build
     for world in made:
         await world.close()
+
+
+async def web_lost(make: Make, hosts: int = 3, **more: Any) -> World:
+    """The vm web ran on h1, which has just failed."""
+    world: World = await make(hosts, **more)
+    await world.add("web")
+    world.fail("h1")
+    return world

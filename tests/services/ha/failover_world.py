@@ -18,7 +18,7 @@ from tests.core.facts import GIB, cpu, definition
 from tests.fakes.registry import MemoryRegistry
 from zugvogel.domain.base import Model
 from zugvogel.domain.datastore import Datastore
-from zugvogel.domain.ha import Proof
+from zugvogel.domain.ha import Proof, StartOrder
 from zugvogel.domain.host import DatastoreReport, Host, HostFacts, HostReport, HostStatus, Role, Verdict
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.memory import Manifest, MemoryFormat
@@ -33,7 +33,7 @@ from zugvogel.services.ha.failover import Failover
 from zugvogel.services.ha.fencing import Fencing
 from zugvogel.services.ha.starting import StartOrders
 from zugvogel.services.inventory import Inventory
-from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.migration.incoming import IncomingMigrations
 from zugvogel.services.suspend.resuming import Resumer
 
@@ -268,6 +268,8 @@ class Node:
         self.start_failure = self.load_failure = ""
         self.gib = 16.0
         self.steps: list[str] = []
+        self.ran: list[tuple[StartOrder, float]] = []
+        """What ran here by an order, and how long after that was taken up."""
         self.cut_at: tuple[int, str] | None = None
         self.machines: list[Machine] = []
         self.reports: HostReport | None = None
@@ -285,7 +287,7 @@ class Node:
         self.starting = StartOrders(
             self.vms, resumer, self.stores, is_enabled=lambda: self.is_ordered,
             usable=lambda _store: (self.name not in world.beat_ages_s, ""), tell_now=self._tell,
-            failpoint=_no_failpoint,
+            failpoint=_no_failpoint, on_run=self._runs,
         )  # fmt: skip
         none = cast(Any, None)
         self.incoming = IncomingMigrations(
@@ -320,6 +322,10 @@ class Node:
         return [self.mounted(DS)]
 
     async def _tell(self) -> None: ...
+
+    async def _runs(self, guest: Guest, order: StartOrder, taken_at: float) -> None:
+        assert self.vms.guests[guest.name] is guest
+        self.ran.append((order, self.world.clock.now - taken_at))
 
     async def alive(self) -> None:
         if self.is_dead:

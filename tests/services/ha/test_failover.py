@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.services.ha.conftest import Make
+from tests.services.ha.conftest import Make, web_lost
 from tests.services.ha.failover_world import DS, World, turns
 from zugvogel.core import lease_rules
 from zugvogel.domain.ha import Proof, RestartRecord, StartOrder
@@ -46,9 +46,7 @@ async def test_the_vms_of_a_failed_host_run_elsewhere(make: Make) -> None:
 
 
 async def test_it_takes_one_round_from_verdict_to_running(make: Make) -> None:
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     await world.pass_time(1)
     assert world.running("web") == ["h2"]
 
@@ -66,9 +64,7 @@ async def test_nothing_is_read_while_nothing_is_missing(make: Make) -> None:
 
 
 async def test_without_high_availability_nothing_is_started_but_hosts_are_told(make: Make) -> None:
-    world = await make(settings={"das_enabled": False})
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, settings={"das_enabled": False})
     await world.pass_time(5)
     assert world.running("web") == []
     assert world.nodes["h2"].rounds == 5
@@ -413,9 +409,7 @@ async def test_a_new_judge_tells_of_what_just_happened_and_not_of_old_failures(m
 
 
 async def test_an_order_that_comes_twice_or_late_starts_nothing_more(make: Make) -> None:
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     await world.pass_time(1)
     assert world.running("web") == ["h2"]
     order = StartOrder(id="late", vm="web", datastore=DS, epoch=2, judge="h2")
@@ -430,9 +424,7 @@ async def test_an_order_that_comes_twice_or_late_starts_nothing_more(make: Make)
 
 
 async def test_an_order_that_comes_after_a_user_stopped_the_vm_starts_nothing(make: Make) -> None:
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     await world.pass_time(1)
     await world.nodes["h2"].vms.kill("web")
     for epoch in (2, 3):
@@ -445,11 +437,9 @@ async def test_an_order_that_comes_after_a_user_stopped_the_vm_starts_nothing(ma
 
 async def test_a_judge_that_comes_back_orders_nothing_that_counts(make: Make) -> None:
     """Two judges at once, for a moment: the one epoch decides."""
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     for node in (world.nodes["h2"], world.nodes["h3"]):
-        node.judges = lambda _datastore: True
+        node.judges = lambda _datastore: True  # type: ignore[method-assign]
         node.failover._role = node
     for _ in range(3):
         await world.nodes["h2"].failover.tick()
@@ -512,9 +502,7 @@ async def test_a_host_that_beat_and_thawed_before_its_lease_was_read_keeps_its_v
 
 
 async def test_a_lease_that_stays_the_same_need_not_be_older_than_each_reading(make: Make) -> None:
-    world = await make(proof=Proof.CONFIRM)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, proof=Proof.CONFIRM)
     await world.pass_time(10)
     lease = world.lease("web")
     judged = world.nodes["h2"].failover._judged[DS]
@@ -713,9 +701,7 @@ class Fences:
 
 
 async def test_on_nfs_v3_somebody_must_vouch(make: Make) -> None:
-    world = await make(kind="NFS v3")
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, kind="NFS v3")
     await world.pass_time(30)
     assert world.running("web") == []
     (waits,) = await world.told("vm.restart-waits")
@@ -731,9 +717,7 @@ async def test_on_nfs_v3_somebody_must_vouch(make: Make) -> None:
 
 async def test_a_power_fence_vouches_too(make: Make) -> None:
     fences = Fences(h1="chassis power is off")
-    world = await make(kind="NFS v3", fences=fences)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, kind="NFS v3", fences=fences)
     await world.pass_time(3)
     assert world.running("web") == ["h2"]
     assert fences.asked == ["h1"]
@@ -745,9 +729,7 @@ async def test_a_power_fence_vouches_too(make: Make) -> None:
 @pytest.mark.parametrize("kind", ["NFS v4", "FUSE (bindfs)"])
 async def test_a_dead_fence_device_holds_nothing_up_where_the_datastore_proves_it(make: Make, kind: str) -> None:
     fences = Fences(h1=DeadlineExceeded("the device does not answer"))
-    world = await make(kind=kind, fences=fences)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, kind=kind, fences=fences)
     await world.pass_time(3)
     assert world.running("web") == ["h2"]
     assert fences.asked == ["h1"]
@@ -756,9 +738,7 @@ async def test_a_dead_fence_device_holds_nothing_up_where_the_datastore_proves_i
 
 async def test_where_only_the_fence_vouches_it_is_tried_again(make: Make) -> None:
     fences = Fences(h1=DeadlineExceeded("the device does not answer"))
-    world = await make(proof=Proof.FENCE, fences=fences)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, proof=Proof.FENCE, fences=fences)
     await world.pass_time(50)
     assert world.running("web") == []
     fences.said["h1"] = "off"
@@ -787,9 +767,7 @@ class SlowFences(Fences):
 
 async def test_a_slow_board_gets_the_time_it_needs_where_its_word_is_needed(make: Make) -> None:
     fences = SlowFences()
-    world = await make(proof=Proof.CONFIRM, fences=fences)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, proof=Proof.CONFIRM, fences=fences)
     await world.pass_time(58)
     assert (world.running("web"), fences.asked) == ([], ["h1"])
     fences.answers.set()
@@ -799,9 +777,7 @@ async def test_a_slow_board_gets_the_time_it_needs_where_its_word_is_needed(make
 
 async def test_a_slow_board_holds_a_restart_up_for_20_s_where_the_datastore_is_proof(make: Make) -> None:
     fences = SlowFences()
-    world = await make(fences=fences)
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, fences=fences)
     await world.pass_time(19)
     assert world.running("web") == []
     await world.pass_time(5)
@@ -960,9 +936,7 @@ async def test_nothing_is_released_once_high_availability_is_off(make: Make) -> 
 
 
 async def test_a_host_without_a_device_is_not_waited_for(make: Make) -> None:
-    world = await make(fences=Fences())
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make, fences=Fences())
     await world.pass_time(2)
     assert world.running("web") == ["h2"]
 
@@ -1120,9 +1094,7 @@ async def test_a_datastore_that_does_not_answer_finishes_no_round(make: Make) ->
 
 async def test_a_claim_that_came_late_is_settled_and_the_vm_started_elsewhere(make: Make) -> None:
     """h2's start gave up waiting for its claim, which a hung datastore linked all the same later."""
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     await world.pass_time(1)
     (machine,) = world.nodes["h2"].machines
     guest = world.nodes["h2"].vms.guests.pop("web")
@@ -1157,16 +1129,14 @@ async def test_a_load_that_came_late_is_given_back_with_its_memory(make: Make) -
 
 
 async def test_a_host_that_is_at_work_on_it_settles_nothing(make: Make) -> None:
-    world = await make()
-    await world.add("web")
-    world.fail("h1")
+    world = await web_lost(make)
     await world.pass_time(1)
     node = world.nodes["h2"]
     del node.vms.guests["web"]
     with node.vms.being_started("web"):
         await world.pass_time(60)
         assert world.lease("web").epoch == 3
-    node.vms.unclaimed["web"] = (node.machines[0], DS)
+    node.vms.unclaimed["web"] = (cast(Any, node.machines[0]), DS)
     await world.pass_time(60)
     assert world.lease("web").epoch == 3
     assert await world.told("vm.lease-settled") == []

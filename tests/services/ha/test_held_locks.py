@@ -1,17 +1,20 @@
-"""services.ha.failover: a vm whose image lock is still held keeps its host, and its memory."""
+"""services.ha.held_locks, and failover with it: a vm whose image lock is held keeps its host, and its memory."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.core.facts import definition
 from tests.services.ha.conftest import Make
 from tests.services.ha.failover_world import DS, World
 from zugvogel.domain.ha import Proof
 from zugvogel.domain.lease import LeaseState
 from zugvogel.domain.vm import Disk
 from zugvogel.errors import DeadlineExceeded, StorageError
+from zugvogel.services.ha.held_locks import is_any_held
 
 DISKS = (Disk(file="a.raw", format="raw", size_bytes=1),)
 
@@ -86,3 +89,30 @@ async def test_a_lock_that_is_not_told_in_time_is_asked_for_again(make: Make) ->
     world.lock_failure = None
     await world.pass_time(5)
     assert len(world.running("web")) == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "is_held", "asked"),
+    [
+        ({"a.raw"}, True, ["a.raw"]),
+        ({"b.raw"}, True, ["a.raw", "b.raw"]),
+        ({"seed.raw"}, False, ["a.raw", "b.raw"]),
+    ],
+)
+async def test_each_disk_that_is_written_to_is_looked_at_until_one_is_held(
+    held: set[str], is_held: bool, asked: list[str]
+) -> None:
+    seen: list[str] = []
+
+    async def may_be_written(vm: str, file: str) -> bool:
+        assert vm == "web"
+        seen.append(file)
+        return file in held
+
+    disks = [
+        Disk(file=file, format="raw", size_bytes=1, is_readonly=file == "seed.raw")
+        for file in ("a.raw", "seed.raw", "b.raw")
+    ]
+    folders: Any = SimpleNamespace(may_be_written=may_be_written)
+    assert await is_any_held(folders, definition(name="web", disks=disks)) is is_held
+    assert seen == asked

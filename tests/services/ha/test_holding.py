@@ -35,6 +35,20 @@ def report(host: HeldHost) -> VmReport:
     return host.vms.reports()[0]
 
 
+def show_another_holder_once(host: HeldHost) -> None:
+    """At the next look at the lease, which is wrong."""
+    leases, real = host.leases["ds"], host.leases["ds"].read
+    elsewhere = Lease(vm="web", epoch=9, state=LeaseState.RUNNING, holder=OTHER)
+    looks = 0
+
+    async def read(vm: str) -> Any:
+        nonlocal looks
+        looks += 1
+        return elsewhere if looks == 1 else await real(vm)
+
+    leases.read = read  # type: ignore[method-assign]
+
+
 # vms that run -------------------------------------------------------------------------------------------
 
 
@@ -89,16 +103,7 @@ async def test_a_vm_in_a_move_is_left_to_the_move(busy: str) -> None:
 
 async def test_one_look_that_shows_another_holder_is_not_believed() -> None:
     host, _, machine = await running()
-    leases, real = host.leases["ds"], host.leases["ds"].read
-    elsewhere = Lease(vm="web", epoch=9, state=LeaseState.RUNNING, holder=OTHER)
-    looks = 0
-
-    async def read(vm: str) -> Any:
-        nonlocal looks
-        looks += 1
-        return elsewhere if looks == 1 else await real(vm)
-
-    leases.read = read  # type: ignore[method-assign]
+    show_another_holder_once(host)
     await host.seconds(1)
     assert machine.done == ["freeze"]
     await host.seconds(1)
@@ -177,16 +182,7 @@ async def test_without_high_availability_a_look_that_was_wrong_lets_it_go_on() -
     host, guest, machine = await running()
     await host.set("das.enabled", False)
     await host.seconds(3)
-    leases, real = host.leases["ds"], host.leases["ds"].read
-    elsewhere = Lease(vm="web", epoch=9, state=LeaseState.RUNNING, holder=OTHER)
-    looks = 0
-
-    async def read(vm: str) -> Any:
-        nonlocal looks
-        looks += 1
-        return elsewhere if looks == 1 else await real(vm)
-
-    leases.read = read  # type: ignore[method-assign]
+    show_another_holder_once(host)
     await host.seconds(6)
     assert machine.done == ["freeze", "thaw", "announce"]
     assert (machine.is_frozen, guest.frozen_why) == (False, "")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -261,3 +261,24 @@ async def test_a_vm_is_explained_by_its_judge_from_its_lease(world: World) -> No
     assert (found.judge, found.kind, "host3" in found.judgement) == ("host2", "vm", True)
     assert found.follows.endswith("now: waits for room")
     assert any("failed" in line for line in found.evidence)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.LIVE, Verdict.FAILED])
+async def test_the_host_that_runs_a_vm_is_asked_whether_its_guest_answers(world: World, verdict: Verdict) -> None:
+    await world.cluster.add(definition(nics=()), wanted="running")
+    asked: list[dict[str, Any]] = []
+
+    async def answer(payload: dict[str, Any]) -> dict[str, Any]:
+        asked.append(payload)
+        return {"told": "the guest of web1 answers"}
+
+    world.nodes[1].world.handlers["ha.answer"] = answer
+    claim = lease_rules.start(None, "web1", Holder(host="host2", boot_id="b"), has_qemu=False, why="started")
+    await world.nodes[0].store.leases.claim(claim)
+    world.cluster.verdicts["host2"] = verdict
+    found = await world.ha["host1"].explain("web1")
+    is_live = verdict is Verdict.LIVE
+    assert ("the guest of web1 answers" in found.evidence) is is_live
+    assert asked == ([{"vm": "web1"}] if is_live else [])
+    world.cluster.gone.add("host2")
+    assert "the guest of web1 answers" not in (await world.ha["host1"].explain("web1")).evidence

@@ -23,6 +23,7 @@ from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService, SeenBeat
 from zugvogel.services.events import EventLog
+from zugvogel.services.following import cut_off_all, follow
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +91,14 @@ class ActivePrimary:
 
     def close(self) -> None:
         """Rounds under way are cut off."""
-        for standing in self._standings.values():
-            if standing.task is not None:
-                standing.task.cancel()
+        cut_off_all(self._standings)
 
     async def tick(self) -> None:
         """Belongs to each interval. Start a round on every datastore where one is due and none under way."""
         now = self._clock.monotonic()
         self._know()
-        self._follow(self._datastores())
+        if follow(self._standings, self._datastores(), _Standing):
+            self._holders = self._all_holders()
         for name, standing in self._standings.items():
             self._observe(name, standing)
             if (standing.task is None or standing.task.done()) and self._is_due(name, standing, now):
@@ -138,24 +138,6 @@ class ActivePrimary:
         if hosts != self._listed:
             self._listed = list(hosts)
             self._known = {host.name: host for host in hosts}
-
-    def _follow(self, mounted: Sequence[MountedDatastore]) -> None:
-        now = {m.datastore.name: m for m in mounted}
-        for name in self._standings.keys() - now.keys():
-            task = self._standings.pop(name).task
-            if task is not None:
-                task.cancel()
-            self._holders = self._all_holders()
-        for name, datastore in now.items():
-            standing = self._standings.get(name)
-            if standing is not None and standing.mounted is datastore:
-                continue
-            if standing is None or standing.mounted.datastore != datastore.datastore:
-                if standing is not None and standing.task is not None:
-                    standing.task.cancel()
-                self._standings[name] = _Standing(datastore)
-            else:
-                standing.mounted = datastore
 
     def _observe(self, name: str, standing: _Standing) -> None:
         """Count how long the holder's round has stood still, in the readings of its beat alone."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence, Set
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 from zugvogel.core import failover
@@ -31,7 +32,7 @@ from zugvogel.core.failover_facts import (
     Wait,
     WaitFor,
 )
-from zugvogel.core.missing import missing, stranded
+from zugvogel.core.missing import last_addresses, missing, silent_s, stranded
 from zugvogel.domain.ha import IsolationResponse
 from zugvogel.domain.host import HostStatus, Verdict
 from zugvogel.domain.lease import Lease, LeaseState
@@ -43,6 +44,7 @@ from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
 from zugvogel.services.ha.failover_steps import FailoverSteps
 from zugvogel.services.ha.fencing import Fencing
+from zugvogel.services.ha.held_locks import is_any_held
 from zugvogel.services.ha.isolation_orders import IsolationOrders
 from zugvogel.services.ha.judged import Judged
 from zugvogel.services.ha.restart_orders import Caller, RestartOrders
@@ -173,9 +175,12 @@ class Failover:
         for record in missing(records, statuses):
             names.add(record.definition.name)
             if record.datastore in self._judged:
-                self._judged[record.datastore].missing.append(record)
+                self._judged[record.datastore].misses(record, partial(self._down_since, record, statuses))
         for judged in self._judged.values():
             judged.keep_not_given_up(names)
+
+    def _down_since(self, record: VmRecord, statuses: Sequence[HostStatus]) -> float:
+        return self._clock.monotonic() - silent_s(record, statuses)
 
     def _find_stranded(self, records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> set[str]:
         """Their names."""
@@ -289,18 +294,9 @@ class Failover:
         )
 
     async def _is_locked(self, judged: Judged, record: VmRecord, lease: Lease, dead: Set[str]) -> bool:
-        """Where a lock cannot be looked at, QEMU looks at it when it starts. Raises `DeadlineExceeded`."""
-        definition, folders = record.definition, judged.store.folders
         proof = proof_of(self._inventory.datastore(judged.name))
-        if not failover.asks_lock(record, lease, proof, dead):
-            return False
-        try:
-            for disk in definition.disks:
-                if not disk.is_readonly and await folders.may_be_written(definition.name, disk.file):
-                    return True
-        except StorageError as error:
-            log.warning("%s: the locks of its disks are not looked at: %s", definition.name, error)
-        return False
+        is_asked = failover.asks_lock(record, lease, proof, dead)
+        return is_asked and await is_any_held(judged.store.folders, record.definition)
 
     def _worker(self, vm: str) -> str:
         if vm in self._work:
@@ -382,7 +378,9 @@ class Failover:
 
     def _order(self, judged: Judged, decision: GiveStartOrder | GiveResumeOrder) -> Coroutine[Any, Any, None]:
         definition = self._inventory.vm(decision.vm).definition
-        known = self._orders.begin(decision, judged.name, definition)
+        down_s = judged.down_s(decision.vm, self._clock.monotonic())
+        addresses = last_addresses(decision.vm, self._statuses())
+        known = self._orders.begin(decision, judged.name, definition, down_s=down_s, addresses=addresses)
         return self._orders.give(judged.store, known, decision.reason)
 
     async def _ask_to_give_up(self, judged: Judged, decision: AskToGiveUp) -> None:

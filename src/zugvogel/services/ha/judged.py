@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 
 from zugvogel.core.failover_facts import TOLD, Stranded, Wait, WaitFor
@@ -38,6 +38,7 @@ class Judged:
     _look_at: dict[str, float] = field(default_factory=dict)
     _told: set[tuple[str, Wait]] = field(default_factory=set)
     _asked_at: dict[str, float] = field(default_factory=dict)
+    _down_since: dict[str, float] = field(default_factory=dict)
     _folder_failures: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -52,6 +53,17 @@ class Judged:
         """A verdict has changed: nothing is waited for any longer before it is looked at, or asked."""
         self._look_at.clear()
         self._asked_at.clear()
+
+    def misses(self, record: VmRecord, down_since: Callable[[], float]) -> None:
+        """It is not seen to run; asked once, `down_since` tells since when that is so."""
+        vm = record.definition.name
+        self.missing.append(record)
+        if vm not in self._down_since:
+            self._down_since[vm] = down_since()
+
+    def down_s(self, vm: str, now: float) -> float | None:
+        since = self._down_since.get(vm)
+        return None if since is None else now - since
 
     def saw(self, vm: str, lease: Lease | None, now: float) -> float:
         """For how long it has been so."""
@@ -108,5 +120,6 @@ class Judged:
         self.waits = {vm: wait for vm, wait in self.waits.items() if vm in kept}
         self._leases = {vm: seen for vm, seen in self._leases.items() if vm in kept}
         self._look_at = {vm: at for vm, at in self._look_at.items() if vm in kept}
+        self._down_since = {vm: since for vm, since in self._down_since.items() if vm in kept}
         self._told = {(vm, wait) for vm, wait in self._told if vm in kept}
         self._folder_failures = {vm: count for vm, count in self._folder_failures.items() if vm in kept}

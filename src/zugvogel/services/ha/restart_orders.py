@@ -163,9 +163,16 @@ class RestartOrders:
                 self._history(vm).ordered_at = now
 
     def begin(
-        self, decision: GiveStartOrder | GiveResumeOrder, datastore: str, definition: VmDefinition
+        self,
+        decision: GiveStartOrder | GiveResumeOrder,
+        datastore: str,
+        definition: VmDefinition,
+        *,
+        down_s: float | None = None,
+        addresses: tuple[str, ...] = (),
     ) -> UnderWay:
-        """From here on its room is promised and its attempt counted; `give` gives it."""
+        """From here on its room is promised and its attempt counted; `give` gives it. `down_s`, `addresses`: as in
+        `StartOrder`."""
         self._number += 1
         now, history = self._clock.monotonic(), self._history(decision.vm)
         order = StartOrder(
@@ -177,6 +184,8 @@ class RestartOrders:
             attempt=decision.attempt,
             is_resume=isinstance(decision, GiveResumeOrder),
             why=decision.cause,
+            down_s=down_s,
+            addresses=addresses,
         )
         history.ordered_at = now
         is_own = isinstance(decision, GiveStartOrder) and decision.is_own_failure

@@ -30,7 +30,8 @@ KILL_S = 20.0
 class StartOrders:
     """RPC commands ``ha.start`` and ``ha.give_up``; `tick` each second. `is_enabled`: HA is; orders on the
     datastore are looked for only then. `usable(datastore)`: this host's last beat there was written in time, and
-    why not. `tell_now`: have the primaries hear of a vm that runs now."""
+    why not. `tell_now`: have the primaries hear of a vm that runs now. `on_run(guest, order, taken_at)`: told of
+    each vm that runs by an order, and when that was taken up; never raises."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class StartOrders:
         usable: Callable[[str], tuple[bool, str]],
         tell_now: Callable[[], Awaitable[None]],
         failpoint: Callable[[str], Awaitable[None]],
+        on_run: Callable[[Guest, StartOrder, float], Awaitable[None]],
     ) -> None:
         self._vms = vms
         self._resumer = resumer
@@ -50,6 +52,7 @@ class StartOrders:
         self._usable = usable
         self._tell_now = tell_now
         self._failpoint = failpoint
+        self._on_run = on_run
         self._taken: dict[str, str] = {}
         """vm -> the order that was taken up last; an order is taken up once."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -122,6 +125,7 @@ class StartOrders:
         guest = self._vms.guests.get(order.vm)
         if guest is not None and guest.epoch > order.epoch:
             return StartAnswer(id=order.id, epoch=guest.epoch)  # done before: this agent was restarted since
+        taken_at = self._vms.clock.monotonic()
         try:
             await self._failpoint("ordered.taken")
             await self._vms.looked_at(order.vm)
@@ -143,6 +147,7 @@ class StartOrders:
         except ZugvogelError as error:
             return StartAnswer(id=order.id, why=error.cause)
         await self._tell_now()
+        await self._on_run(guest, order, taken_at)
         return StartAnswer(id=order.id, epoch=guest.epoch)
 
     async def _answer(self, order: StartOrder, answer: StartAnswer) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
 from zugvogel.domain.migration import NetworkCheck
 from zugvogel.domain.vm import Nic
 from zugvogel.errors import ZugvogelError
 from zugvogel.ports.network import RarpWatch
+from zugvogel.services.address_probes import answering
 from zugvogel.services.local_vms import Guest, LocalVms
 
 log = logging.getLogger(__name__)
+
+Probing = Coroutine[Any, Any, tuple[str, ...]]
 
 RARP_WAIT_S = 2.0
 PROBE_S = 2.0
@@ -46,18 +50,8 @@ class NetworkWatch:
             self._addresses[nic.mac] = addresses
             self._before[nic.mac] = asyncio.create_task(self._answering(bridge, nic.mac, addresses, BEFORE_S))
 
-    async def _answering(
-        self, bridge: str, mac: str, addresses: tuple[str, ...], wait_s: float
-    ) -> tuple[str, ...]:
-        """Those of `addresses` for which `mac` answers an ARP probe."""
-        found = []
-        for address in addresses[:4]:
-            try:
-                if await self._vms.network.probe(bridge, address, wait_s) == mac:
-                    found.append(address)
-            except (ZugvogelError, OSError) as error:
-                log.warning("%s: %s not probed: %s", self._guest.name, address, error)
-        return tuple(found)
+    def _answering(self, bridge: str, mac: str, addresses: tuple[str, ...], wait_s: float) -> Probing:
+        return answering(self._vms.network, bridge, mac, addresses, wait_s)
 
     async def verify(self, requested_at: float) -> tuple[NetworkCheck, ...]:
         """`requested_at`: when the move was asked for, on this host's clock."""

@@ -8,7 +8,7 @@ alone (its guard, its fence) it is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from zugvogel.core.explaining import HaSettings, explain_vm
 from zugvogel.domain.guard import GuardReport
 from zugvogel.domain.ha import Capacity, Explanation, FailoverPlan, HaStatus, IsolationResponse, Protection
 from zugvogel.domain.host import HostStatus, Role, Verdict
+from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.settings import DETECTION_TIME, ENABLED
 from zugvogel.domain.task import Severity
 from zugvogel.errors import NotFound, Refused, Unreachable, ZugvogelError
@@ -236,10 +237,24 @@ class HaOperations:
         name = record.definition.name
         lease = await self._w.mounted(record.datastore).leases.read(name)
         hosts = {status.host.name: status for status in await self._w.statuses()}
-        found = explain_vm(record, lease, hosts, ha_settings(self._w.inventory), judge=self._w.me)
+        answer = await self._answer_of(name, lease, hosts)
+        found = explain_vm(record, lease, hosts, ha_settings(self._w.inventory), judge=self._w.me, answer=answer)
         if waits := self._knows.restarts.why_waiting(name):
             found = found.model_copy(update={"follows": f"{found.follows}; now: {waits}"})
         return found.model_dump(mode="json")
+
+    async def _answer_of(self, vm: str, lease: Lease | None, hosts: Mapping[str, HostStatus]) -> str:
+        """What the host that runs it knows of its guest, in a sentence; empty: it did not restart it, or is not
+        reached."""
+        runs = lease is not None and lease.state is LeaseState.RUNNING and lease.holder is not None
+        host = lease.holder.host if runs and lease is not None and lease.holder is not None else ""
+        if host not in hosts or hosts[host].verdict not in REACHABLE:
+            return ""
+        try:
+            answer = await self._w.on(host, "ha.answer", {"vm": vm}, timeout_s=ASK_S)
+        except ZugvogelError:
+            return ""
+        return str(answer.get("told", ""))
 
     # asking primaries ------------------------------------------------------------------------------
 
