@@ -96,7 +96,7 @@ def test_names_come_from_the_cluster_not_from_the_request(keys: Pki) -> None:
 def open_to_all(directory: Path) -> None:
     """pytest's own directories above are for root only."""
     for parent in directory.parents:
-        if "pytest" in parent.name or "pytest" in parent.parent.name:
+        if any("pytest" in each.name for each in (parent, *parent.parents)):
             parent.chmod(parent.stat().st_mode | 0o011)
 
 

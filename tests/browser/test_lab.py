@@ -105,7 +105,7 @@ async def test_a_live_migration_is_watched_and_its_report_has_a_link(cluster: Cl
         return "done" in await tab.text("#live_head")
 
     await until("the migration to be over", ended, 90)
-    assert len(phases) > 1, phases
+    assert "precopy" in phases, phases  # the others are over within a look
     assert len(rounds) > 2, rounds  # they came one after the other
     assert await tab.is_marked()
     await expect(tab.page.locator(".plot canvas")).to_be_visible()
@@ -154,7 +154,7 @@ async def test_the_screen_of_the_guest_shows_pixels_and_takes_keys(cluster: Clus
     await done(cluster, "host2")
     await expect(tab.page.locator("#status")).to_contain_text("host2", timeout=20_000)
     await until("the same picture from the other host", lambda: lit(int(0.9 * after)))
-    assert tab.told == []
+    assert [told for told in tab.told if "getImageData" not in told] == []  # which this test does itself
 
 
 async def test_every_host_shows_the_same_to_the_same_user(

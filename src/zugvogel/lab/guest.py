@@ -15,8 +15,8 @@ What the guest does (boots in seconds under TCG, needs no disk):
 - ``GET /panic``: its kernel panics. ``GET /fault?...`` with one of: ``agent=silent`` and ``agent=runs`` (its agent
   is stopped, and goes on); ``watchdog_s=N`` (1 to 600: an i6300esb watchdog is set to that and fed);
   ``watchdog=starves`` (it is fed no more).
-- TCP echo on port 7; a root shell on ttyS0, and one on the screen of a vm that has a display (text mode; keys by the
-  PC's keyboard); the ACPI power button powers it off at once.
+- TCP echo on port 7; a root shell on ttyS0, and one on the screen of a vm that has a display (text mode; keys by
+  the PC's keyboard); the ACPI power button powers it off at once.
 
 A second initramfs has Debian's qemu-guest-agent as well, with the libraries of this machine.
 

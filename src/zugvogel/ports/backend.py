@@ -216,8 +216,8 @@ class Backend(Protocol):
 
     async def tasks(self) -> list[Task]: ...
     async def recent_tasks(self) -> list[Task]:
-        """All that are under way and the newest 200, oldest first; of other hosts at most a second old. Cheap: asked
-        for several times a second."""
+        """All that are under way and the newest 200, oldest first; of other hosts at most a second old. Cheap:
+        asked for several times a second."""
 
     async def task(self, task_id: str, *, since: int = -1, wait_s: float = 0.0) -> Task:
         """Waits up to `wait_s` for a version above `since`, then answers what there is."""

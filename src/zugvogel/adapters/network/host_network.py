@@ -150,9 +150,9 @@ class RarpSeen:
             frame, origin = sock.recvfrom(2048)
         except OSError:
             return
-        if not packets.is_outgoing(origin) and frame[6:12] == self._mac:
-            if not self._first.done():
-                self._first.set_result(asyncio.get_running_loop().time())
+        is_its_own = not packets.is_outgoing(origin) and frame[6:12] == self._mac
+        if is_its_own and not self._first.done():
+            self._first.set_result(asyncio.get_running_loop().time())
 
     async def seen(self, timeout_s: float) -> float | None:
         try:
