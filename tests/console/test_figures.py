@@ -87,3 +87,11 @@ def test_shares() -> None:
     assert figures.percent(1, 4, EN) == "25 %"
     assert figures.percent(2, 3, DE) == "67 %"
     assert figures.percent(1, 0, EN) == "0 %"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "–"), (0.0, "< 2 s"), (1.94, "< 2 s"), (2.4, "2 s"), (15.6, "16 s"), (75.0, "1 min 15 s")],
+)
+def test_an_age_does_not_change_with_every_look(seconds: float | None, shown: str) -> None:
+    assert figures.age(seconds, EN) == shown

@@ -42,6 +42,15 @@ def duration(seconds: float | None, language: Language) -> str:
     return f"{whole} s"
 
 
+def age(seconds: float | None, language: Language) -> str:
+    """Of a sign of life, in whole seconds: tenths would change each time one looks, and tell nothing."""
+    if seconds is None:
+        return MISSING
+    if seconds < 2:
+        return "< 2 s"
+    return f"{round(seconds)} s" if seconds < 59.5 else duration(seconds, language)
+
+
 def moment(text: str | None, language: Language) -> str:
     """An instant of the API (ISO 8601, UTC)."""
     parsed = instant(text)

@@ -42,7 +42,7 @@ def environment(language: Language) -> Environment:
     # `ui` holds the macros: blocks that are rendered by themselves do not run a page's own imports.
     made.globals.update(_=language.text, ngettext=language.texts, pgettext=language.text_of, row=_row)
     made.globals.update(lang=language, languages=LANGUAGES)
-    for name in ("size", "rate", "duration", "moment"):
+    for name in ("age", "size", "rate", "duration", "moment"):
         made.filters[name] = partial(getattr(figures, name), language=language)
     made.filters["json_script"] = _json_script
     made.filters["size_text"] = size_text
