@@ -8,12 +8,12 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from zugvogel import errors
 from zugvogel.cli.client import Api
-from zugvogel.client.endpoints import error_in
+from zugvogel.client.websocket import first_socket
 
 OPEN_S = 5
 Kind = Literal["console", "display"]
@@ -40,7 +40,9 @@ class VmStream:
         self._connection: ClientConnection | None = None
 
     def open(self, api: Api, vm: str, kind: Kind) -> None:
-        self._connection = self._do(_first(api, vm, kind))
+        path = f"/vms/{vm}/{kind}"
+        opening = first_socket(api.urls, path, trust=api.trust, headers=api.headers, open_s=OPEN_S, what=kind)
+        self._connection = self._do(opening)
 
     def send(self, data: bytes) -> None:
         """Raises ConnectionClosed."""
@@ -81,24 +83,3 @@ def connected(api: Api, vm: str, kind: Kind) -> Iterator[VmStream]:
         yield stream
     finally:
         stream.end()
-
-
-async def _first(api: Api, vm: str, kind: Kind) -> ClientConnection:
-    told = []
-    for url in api.urls:
-        try:
-            return await connect(
-                f"wss://{url.removeprefix('https://')}/api/v1/vms/{vm}/{kind}",
-                ssl=api.trust,
-                additional_headers=api.headers,
-                open_timeout=OPEN_S,
-                compression=None,
-                proxy=None,
-                max_size=None,
-            )
-        except InvalidStatus as refusal:
-            body = bytes(refusal.response.body or b"").decode(errors="replace")
-            raise error_in(body, refusal.response.status_code) from None
-        except (OSError, InvalidHandshake, TimeoutError) as error:
-            told.append(f"{url}: {error}")
-    raise errors.Unreachable(f"no {kind} came about ({'; '.join(told)})", "are the agents up?")

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Container, Mapping, S
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from zugvogel import errors
 from zugvogel.client.endpoints import (
     ANSWER_S,
     CONNECT_S,
@@ -130,29 +129,10 @@ class AsyncTransport:
 
     async def socket(self, path: str) -> ClientConnection:
         """An open WebSocket of bytes (`/vms/{name}/console`); close it. Raises as `request` does."""
-        from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from zugvogel.client.websocket import first_socket
 
         await self._ordered()
-        told = []
-        for url in self.urls:
-            address = f"ws{url.removeprefix('http')}{PREFIX}{path}"
-            try:
-                return await connect(
-                    address,
-                    ssl=self.trust if url.startswith("https:") else None,
-                    additional_headers=self.headers,
-                    open_timeout=CONNECT_S,
-                    compression=None,
-                    proxy=None,
-                    max_size=None,
-                )
-            except InvalidStatus as refusal:
-                body = bytes(refusal.response.body or b"").decode(errors="replace")
-                raise error_in(body, refusal.response.status_code) from None
-            except (OSError, InvalidHandshake, TimeoutError) as error:
-                told.append(f"{url}: {error or type(error).__name__}")
-        raise errors.Unreachable(f"no connection came about ({'; '.join(told)})", "are the agents up?")
+        return await first_socket(self.urls, path, trust=self.trust, headers=self.headers, open_s=CONNECT_S)
 
     async def close(self) -> None:
         await self._http.aclose()
