@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.sim.small_world import agent, begin, going, small_world
+from tests.sim.small_world import agent, begin, going, mount, small_world
 from zugvogel.domain.host import Host, Role
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.task import Task, TaskState
@@ -86,6 +86,34 @@ def test_proof_a_claim_before_the_detection_time(watched: Watched) -> None:
     watched.link("v1", "h2")
     assert watched.rules() == {"proof"}
     assert "beat was" in watched.invariants.violations[0].what
+
+
+def _nothing_is_carried_out(watched: Watched) -> None:
+    for name in ("h2", "h3"):
+        failover = agent(watched.world, name).services.ha.failover
+        failover._carry_out = lambda judged, decision: None  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("silent_s", "rules"), [(13.5, {"proof"}), (16.5, set())])
+def test_proof_is_asked_for_the_moment_a_claim_begins_to_be_written(
+    watched: Watched, silent_s: float, rules: set[str]
+) -> None:
+    """The holder's agent, which stood still, comes back while another host's claim is on its way: its vm is
+    frozen, and goes on only by an epoch of its own."""
+    watched.start("v1", "h1")
+    _nothing_is_carried_out(watched)
+    world = watched.world
+    world.hosts["h1"].pause_agent()
+    world.run_until(world.loop.now + silent_s)
+    top = world.files["ds"].leases["v1"].top()
+    assert top is not None
+    claim = Lease(vm="v1", epoch=top.epoch + 1, state=LeaseState.RELEASED, holder=None, why="by hand")
+    claiming = begin(world, mount(world, "h2").leases.claim(claim))
+    world.run_until(world.loop.now + 0.0005)
+    world.hosts["h1"].resume_agent()
+    world.run_until(world.loop.now + 1.0)
+    assert claiming.result() == claim
+    assert watched.rules() == rules
 
 
 def test_proof_none_is_asked_of_a_host_that_was_fenced_or_vouched_for(watched: Watched) -> None:

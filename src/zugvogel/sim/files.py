@@ -77,10 +77,12 @@ class OrderBox:
 
 
 class SharedFiles:
-    """One datastore. `on_link(host, before, linked)` and `on_beat(host)` are told of what was done, when it was
-    done. `has_locks`: QEMU's image locks are kept. They go with their process; those of a host that lost its power
-    go after `lock_lease_s`, those of one that lost its path here after a minute at least, those of a host that
-    hangs as a whole stay.
+    """One datastore. `on_claim(host, claim)` is told when the writing of a claim begins,
+    `on_link(host, before, linked)` and `on_beat(host)` when it was done.
+
+    `has_locks`: QEMU's image locks are kept. They go with their process; those of a host that lost its power go
+    after `lock_lease_s`, those of one that lost its path here after a minute at least, those of a host that hangs
+    as a whole stay.
     `holds_killed`: a process that is killed while its storage hangs stays in the kernel until that answers."""
 
     def __init__(
@@ -106,6 +108,7 @@ class SharedFiles:
         self.boxes: dict[str, OrderBox] = {}
         self.locks: dict[str, object] = {}
         """vm -> the process that has its images open for writing."""
+        self.on_claim: Callable[[str, Lease], None] = lambda host, claim: None
         self.on_link: Linked = lambda host, before, linked: None
         self.on_role: Linked = lambda host, before, linked: None
         self.on_beat: Callable[[str, Beat], None] = lambda host, beat: None

@@ -2,8 +2,10 @@
 
 once        No vm's vCPUs run on two hosts at once.
 proof       No host takes a vm over that another one held before that one was silent for the detection time, by the
-            world's time: its beat there, and its heartbeats at the host that takes over. Nor while the vm still
-            runs there. Not asked of hosts whose power was cut by a fence, or that somebody vouched for.
+            world's time: its beat there, and its heartbeats at the host that takes over, when the claim began to
+            be written (what comes while it is written nobody can see; that a frozen vm goes on only by an epoch of
+            its own closes that gap). Nor while the vm still runs there when the claim stands. Not asked of hosts
+            whose power was cut by a fence, or that somebody vouched for.
 alive       A vm that is wanted running and is protected runs again within a bound, once nothing has been disturbed
             for as long and a host has room for it.
 roles       At most five primaries; they change only where something was done that changes them (P1 to P6).
@@ -60,6 +62,8 @@ class Invariants:
         self._disturbed_at = 0.0
         self._role_cause_at: float | None = None
         self._vouched: set[str] = set()
+        self._begun: dict[tuple[str, str, int], dict[str, str]] = {}
+        """Claims (host, vm, epoch) that are being written -> what was short of the proof of each side then."""
         self._primaries: frozenset[str] | None = None
         self._records: dict[str, VmRecord] = {}
         self._tasks: dict[str, tuple[Task, float]] = {}
@@ -68,6 +72,7 @@ class Invariants:
         self._is_role_check_due = False
         self._is_adaptive = False
         world.on_vm.append(self._vm_changed)
+        world.on_claim.append(self._claiming)
         world.on_link.append(self._linked)
         world.on_write.append(self._written)
         for entry in world.registry.entries(""):
@@ -102,15 +107,28 @@ class Invariants:
 
     # proof -----------------------------------------------------------------------------------------
 
-    def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
-        if before is None or before.state is not LeaseState.RUNNING or before.holder is None:
-            return
-        if host in {before.holder.host, before.heir}:
-            return
-        for side in {before.holder.host, before.heir or before.holder.host} - {host}:
-            self._require_proof(files, host, side, linked)
+    def _claiming(self, files: SharedFiles, host: str, claim: Lease) -> None:
+        chain = files.leases.get(claim.vm)
+        sides = _taken_from(host, chain.top() if chain is not None else None)
+        self._begun[host, claim.vm, claim.epoch] = {side: self._shortfall(files, host, side) for side in sides}
 
-    def _require_proof(self, files: SharedFiles, host: str, side: str, linked: Lease) -> None:
+    def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
+        begun = self._begun.pop((host, linked.vm, linked.epoch), {})
+        for side in _taken_from(host, before):
+            shortfall = begun[side] if side in begun else self._shortfall(files, host, side)
+            self._require_proof(host, side, linked, shortfall)
+
+    def _shortfall(self, files: SharedFiles, host: str, side: str) -> str:
+        """Of the proof that `side` is dead, for `host` and now; "" when nothing is missing."""
+        world = self._world
+        beat_s = world.loop.now - world.beat_at.get((side, files.name), -1e9)
+        heard_s = world.loop.now - world.heard_at.get((side, host), -1e9)
+        need_s = self._detection_s / max(1.0, world.hosts[host].rate) - SLACK_S
+        if beat_s >= need_s and heard_s >= need_s:
+            return ""
+        return f"whose beat was {beat_s:.2f} s old and whose heartbeat {heard_s:.2f} s, of {need_s:.2f} s"
+
+    def _require_proof(self, host: str, side: str, linked: Lease, shortfall: str) -> None:
         world, vm = self._world, linked.vm
         there = world.hosts[side]
         processes = [m for m in world.machines_of(vm) if m.host is there]
@@ -120,17 +138,9 @@ class Invariants:
             return
         if side in self._vouched or side in world.fenced or (there.is_up and not processes):
             return
-        now = world.loop.now
-        beat_s = now - world.beat_at.get((side, files.name), -1e9)
-        heard_s = now - world.heard_at.get((side, host), -1e9)
-        need_s = self._detection_s / max(1.0, world.hosts[host].rate) - SLACK_S
-        if beat_s < need_s or heard_s < need_s:
-            self._violated(
-                "proof",
-                f"{vm}/{linked.epoch}",
-                f"{host} took {vm} (epoch {linked.epoch}) over from {side}, whose beat was {beat_s:.2f} s old and "
-                f"whose heartbeat {heard_s:.2f} s, of {need_s:.2f} s",
-            )
+        if shortfall:
+            what = f"{host} took {vm} (epoch {linked.epoch}) over from {side}, {shortfall}"
+            self._violated("proof", f"{vm}/{linked.epoch}", what)
 
     # what is written to the registry -----------------------------------------------------------------
 
@@ -270,6 +280,14 @@ class Invariants:
                     continue
                 if not any(m.host is holder for m in self._world.machines_of(vm)):
                     self._violated("tasks", f"lease {vm}", f"{holder.name} holds {vm} but has no QEMU of it")
+
+
+def _taken_from(host: str, lease: Lease | None) -> set[str]:
+    """Those who may run the vm by `lease`, unless `host` is one of them."""
+    if lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
+        return set()
+    sides = {lease.holder.host, lease.heir or lease.holder.host}
+    return set() if host in sides else sides
 
 
 def _attempts(files: SharedFiles, vm: str) -> int:

@@ -157,12 +157,17 @@ class StoragePath:
 
 
 class SimLeases:
-    """`chains` of the vms, or of roles. `link(host, lease)`."""
+    """`chains` of the vms, or of roles. `begun(host, lease)` is told of a claim before `link(host, lease)`."""
 
     def __init__(
-        self, path: StoragePath, host: str, chains: dict[str, LeaseChain], link: Callable[[str, Lease], Lease]
+        self,
+        path: StoragePath,
+        host: str,
+        chains: dict[str, LeaseChain],
+        link: Callable[[str, Lease], Lease],
+        begun: Callable[[str, Lease], None] = lambda host, lease: None,
     ) -> None:
-        self._path, self._host, self._chains, self._link = path, host, chains, link
+        self._path, self._host, self._chains, self._link, self._begun = path, host, chains, link, begun
 
     async def read(self, vm: str) -> Lease | None:
         if self._path.is_quick():
@@ -174,6 +179,7 @@ class SimLeases:
         return chain.top() if chain is not None else None
 
     async def claim(self, lease: Lease) -> Lease:
+        self._begun(self._host, lease)
         return await self._path.write(f"claiming {lease.vm}", lambda: self._link(self._host, lease), 1)
 
 
@@ -323,7 +329,9 @@ class SimMount:
         files = path.files
         self._path = path
         self.datastore: Datastore = files.datastore
-        self.leases = SimLeases(path, host, files.leases, files.claim)
+        self.leases = SimLeases(
+            path, host, files.leases, files.claim, lambda host, lease: files.on_claim(host, lease)
+        )
         self.role_leases = SimLeases(path, host, files.roles, files.claim_role)
         self.folders = SimFolders(path)
         self.beats = SimBeats(path, host)

@@ -59,6 +59,8 @@ class World:
         self.heard_at: dict[tuple[str, str], float] = {}
         """(host, by whom) -> when its last heartbeat was taken in there."""
         self.on_vm: list[Callable[[str], None]] = []
+        self.on_claim: list[Callable[[SharedFiles, str, Lease], None]] = []
+        """Told of the datastore, the host and its claim, which is about to be written."""
         self.on_link: list[Callable[[SharedFiles, str, Lease | None, Lease], None]] = []
         self.on_write: list[Callable[[str, bytes | None], None]] = []
         self.on_event: list[Callable[[Event], None]] = []
@@ -106,8 +108,13 @@ class World:
             datastore, has_locks=has_locks, lock_lease_s=lock_lease_s, holds_killed=holds_killed
         )
         files.on_beat = lambda host, beat: self.beat_at.__setitem__((host, name), self.loop.now)
+        files.on_claim = partial(self._claiming, files)
         files.on_link = partial(self._linked, files)
         self._put(f"datastores/{name}", datastore.model_dump_json())
+
+    def _claiming(self, files: SharedFiles, host: str, claim: Lease) -> None:
+        for told in self.on_claim:
+            told(files, host, claim)
 
     def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
         for told in self.on_link:
