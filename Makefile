@@ -29,12 +29,12 @@ check: setup ## lint, format, types, import contracts, no machine's paths or add
 browser: setup ## Chromium, for the tests of the web console; `make test` sees to it
 	@scripts/setup --browser
 
-test: check browser ## check, then the whole suite: what needs no machine on both cores, then real QEMU, real etcd and the lab
+test: check browser ## check, then the whole suite: what needs no lab on both cores, then the lab
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -n 2 --dist loadfile \
-		-m "not exhaustive and not lab and not qemu" $(PYTEST_ARGS)
-	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -m "(lab or qemu) and not exhaustive" $(PYTEST_ARGS)
+		-m "not exhaustive and not lab" $(PYTEST_ARGS)
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -m "lab and not exhaustive" $(PYTEST_ARGS)
 
-cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every fourth cut
+cuts: setup ## migrations cut at every step in every way, half an hour; `make test` makes every fifth cut
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(PYTEST) \
 		tests/e2e/test_cuts.py tests/e2e/test_quick_cuts.py $(PYTEST_ARGS)
 
