@@ -228,3 +228,20 @@ def test_commands_under_way_are_told_that_it_ended(world: World) -> None:
     world.loop.run_until(world.loop.now + 1)
     assert asking.done()
     assert asking.exception() is None
+
+
+def test_an_agent_that_is_started_while_its_host_hangs_runs_when_it_goes_on() -> None:
+    world = small_world(begins=True)
+    world.run_until(10.0)
+    host = world.hosts["h1"]
+    host.hang()
+    host.kill_agent()
+    host.start_agent()
+    assert host.agent is None
+    host.resume()
+    assert host.agent is not None
+    host.hang()
+    host.kill_agent()
+    host.start_agent()
+    host.power_off()
+    assert host.agent is None

@@ -43,6 +43,8 @@ class SimHost:
         self.agent: SimAgent | None = None
         self.guard = SimGuard(self)
         self._agents = 0
+        self._is_start_due = False
+        """Its agent was to start while it hung."""
         self._pids = 1000
 
     @property
@@ -83,6 +85,7 @@ class SimHost:
         """All of it at once; what was not written is lost."""
         if not self.is_powered:
             return
+        self._is_start_due = False
         self.resume()
         self.is_powered = False
         if self.agent is not None:
@@ -117,6 +120,8 @@ class SimHost:
         if self.agent is not None and not self.agent.is_paused:
             self.agent.domain.resume()
         self.world.topology_changed()
+        if self._is_start_due:
+            self.start_agent()
 
     def _tell_machines(self) -> None:
         for machine in list(self.machines.values()):
@@ -126,6 +131,8 @@ class SimHost:
     # the agent -------------------------------------------------------------------------------------
 
     def start_agent(self) -> None:
+        """On a host that hangs when it goes on, as its service manager would."""
+        self._is_start_due = self.is_hung
         if not self.is_up or self.agent is not None:
             return
         self._agents += 1
@@ -133,6 +140,7 @@ class SimHost:
         self.world.topology_changed()
 
     def kill_agent(self) -> None:
+        self._is_start_due = False
         if self.agent is None:
             return
         agent, self.agent = self.agent, None
