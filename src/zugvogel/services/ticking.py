@@ -24,14 +24,18 @@ class Gaps:
 
     def is_late(self) -> bool:
         """The next tick is overdue."""
-        longest_s = max(self._before_s, self._interval_s())
-        return self._clock.monotonic() - self._ticked_at > self._intervals * longest_s
+        return self._is_over(self._clock.monotonic(), self._interval_s())
 
     def tick(self) -> bool:
         """Whether this tick is late."""
-        is_late = self.is_late()
-        self._ticked_at, self._before_s = self._clock.monotonic(), self._interval_s()
+        now, interval_s = self._clock.monotonic(), self._interval_s()
+        is_late = self._is_over(now, interval_s)
+        self._ticked_at, self._before_s = now, interval_s
         return is_late
+
+    def _is_over(self, now: float, interval_s: float) -> bool:
+        longest_s = interval_s if interval_s > self._before_s else self._before_s
+        return now - self._ticked_at > self._intervals * longest_s
 
 
 async def run_every(
