@@ -129,20 +129,24 @@ class Failover:
     async def tick(self) -> None:
         """Begin a round on every datastore this host judges that has none under way; one where nothing is missing
         is over at once."""
-        stores = [s for s in self._stores() if self._role.judges(s.datastore.name)]
-        self._forget_lost({s.datastore.name for s in stores})
+        stores = {name: s for s in self._stores() if self._role.judges(name := s.datastore.name)}
+        if not stores and not self._judged:
+            return
+        self._forget_lost(stores.keys())
         if not stores:
             return
         statuses = self._statuses()
-        self._note_verdicts(statuses, {s.datastore.name for s in stores})
-        for store in stores:
-            judged = self._judged.setdefault(store.datastore.name, Judged(store))
-            judged.store = store
+        self._note_verdicts(statuses, stores.keys())
+        for name, store in stores.items():
+            if name in self._judged:
+                self._judged[name].store = store
+            else:
+                self._judged[name] = Judged(store)
         self._find_missing(statuses)
         for judged in list(self._judged.values()):
             self._begin(judged)
 
-    def _forget_lost(self, names: set[str]) -> None:
+    def _forget_lost(self, names: Set[str]) -> None:
         for name in self._judged.keys() - names:
             task = self._judged.pop(name).task
             if task is not None:
@@ -152,7 +156,7 @@ class Failover:
         if not names:
             self._verdicts.forget()
 
-    def _note_verdicts(self, statuses: list[HostStatus], names: set[str]) -> None:
+    def _note_verdicts(self, statuses: list[HostStatus], names: Set[str]) -> None:
         verdicts = {s.host.name: s.verdict for s in statuses}
         if verdicts != self._seen:
             self._seen = verdicts
