@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zugvogel.core import judge_role, stillness
@@ -31,6 +31,7 @@ SELDOM_INTERVALS = 5
 """How often the lease is read by hosts that see its holder judge."""
 QUIET_INTERVALS = 3
 """So long without a finished round, and the lease is read each interval."""
+NO_BEATS: Mapping[str, SeenBeat] = {}
 ABSENT = ("", 0)
 """The mark of a holder that has no beat on the datastore."""
 
@@ -104,8 +105,10 @@ class ActivePrimary:
         if follow(self._standings, self._datastores(), _Standing):
             self._holders = self._all_holders()
         for name, standing in self._standings.items():
-            self._observe(name, standing, self._gap_s(detection_ms))
-            if (standing.task is None or standing.task.done()) and self._is_due(name, standing, now, interval_s):
+            is_follower = self._is_primary and standing.holder is not None
+            seen = self._beats.seen(name) if is_follower else NO_BEATS
+            self._observe(standing, seen, self._gap_s(detection_ms))
+            if (standing.task is None or standing.task.done()) and self._is_due(standing, seen, now, interval_s):
                 standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
         self._pace_ms = detection_ms
 
@@ -145,33 +148,28 @@ class ActivePrimary:
             me = self._known.get(self._me.host)
             self._is_primary = me is not None and me.role is Role.PRIMARY
 
-    def _observe(self, name: str, standing: _Standing, gap_s: float) -> None:
+    def _observe(self, standing: _Standing, seen: Mapping[str, SeenBeat], gap_s: float) -> None:
         """Count how long the holder's round has stood still, in the readings of its beat alone."""
-        holder = standing.holder
-        if holder is None or not self._is_primary:
-            standing.mark = None
-            return
-        seen = self._beats.seen(name)
         own = seen.get(self._me.host)
-        if own is None:
+        if own is None or standing.holder is None:
             standing.mark = None
             return
-        beat = seen.get(holder)
+        beat = seen.get(standing.holder)
         mark = ABSENT if beat is None else (beat.beat.boot_id, beat.beat.judge_round)
         read_at = (own if beat is None else beat).stillness.seen_at
         standing.mark = stillness.observe(standing.mark, mark, read_at, gap_s)
 
-    def _is_due(self, name: str, standing: _Standing, now: float, interval_s: float) -> bool:
+    def _is_due(self, standing: _Standing, seen: Mapping[str, SeenBeat], now: float, interval_s: float) -> bool:
         if standing.read_at is None or standing.mine_at is not None:
             return True
         if now - standing.read_at >= SELDOM_INTERVALS * interval_s:
             return True
-        return self._is_primary and not self._sees_it_judge(name, standing, interval_s)
+        return self._is_primary and not self._sees_it_judge(standing, seen, interval_s)
 
-    def _sees_it_judge(self, name: str, standing: _Standing, interval_s: float) -> bool:
+    def _sees_it_judge(self, standing: _Standing, all_seen: Mapping[str, SeenBeat], interval_s: float) -> bool:
         holder = standing.holder
         host = self._known.get(holder) if holder is not None else None
-        seen = self._beats.seen(name).get(holder) if holder is not None else None
+        seen = all_seen.get(holder) if holder is not None else None
         if host is None or seen is None or standing.mark is None:
             return False
         return (
