@@ -147,7 +147,8 @@ class Guarding:
 
     def _has_others(self) -> bool:
         me = self._vms.host
-        return any(host.name != me for host in self._vms.inventory.hosts())
+        hosts = self._vms.inventory.hosts()
+        return len(hosts) > 1 or any(host.name != me for host in hosts)
 
     def _guarded(self) -> tuple[GuardedVm, ...]:
         """Every QEMU here that may run a vm: guests, those that will be, and what an earlier agent had."""
@@ -193,10 +194,6 @@ class Guarding:
         report = self._guard.report()
         return report is not None and vm in report.frozen and (self.is_enabled() or self.is_ticking())
 
-    def may_beat(self) -> bool:
-        """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen."""
-        return not self.is_enabled() or self.is_ticking()
-
     def may_promise(self) -> bool:
         """What a beat may say (`Beat.is_guarded`): were it the last, the guard would freeze every vm of this host
         in time. It has had a round since it was armed, and was told of all there is here, also of what an earlier
@@ -221,8 +218,9 @@ class Guarding:
         return unbroken_since <= since and age_s < self.freeze_after_s()
 
     def may_write(self) -> tuple[bool, str]:
-        """As `may_beat`, with the cause, for the beats."""
-        if self.may_beat():
+        """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen. With the
+        cause, for the beats."""
+        if not self.is_enabled() or self._is_recent(self._guard.report()):
             return True, ""
         return False, "the guard of this host does not tick, so no beat is written"
 
