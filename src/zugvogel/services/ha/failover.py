@@ -189,9 +189,9 @@ class Failover:
     def _find_stranded(self, records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> set[str]:
         """Their names."""
         names: set[str] = set()
-        if any(s.verdict is Verdict.STORAGE_LOST for s in statuses):
+        if Verdict.STORAGE_LOST in [s.verdict for s in statuses]:
             by_name = {r.definition.name: r for r in records}
-            for found in stranded(by_name, statuses, {vm: self._worker(vm) for vm in by_name}):
+            for found in stranded(by_name, statuses, self._workers()):
                 names.add(found.name)
                 of = self._judged.get(found.record.datastore)
                 if of is not None and not of.was_asked(found.name, self._clock.monotonic()):
@@ -301,6 +301,11 @@ class Failover:
         proof = proof_of(self._inventory.datastore(judged.name))
         is_asked = failover.asks_lock(record, lease, proof, dead)
         return is_asked and await is_any_held(judged.store.folders, record.definition)
+
+    def _workers(self) -> dict[str, str]:
+        """As `_worker`, of all for which there is something."""
+        ordered = {vm: known.host for vm, known in self._orders.under_way.items()}
+        return ordered | {vm: worker for vm, (worker, _) in self._work.items()}
 
     def _worker(self, vm: str) -> str:
         if vm in self._work:
