@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from zugvogel.core.explaining import HaSettings, HostCase, explain_host
@@ -52,14 +53,6 @@ class _Look(NamedTuple):
     gap_s: float
     datastores: list[tuple[str, Mapping[str, SeenBeat], bool]]
     hearers: _Hearers
-
-
-class _Seen(NamedTuple):
-    """All that is known of one other host."""
-
-    heard: Heard | None
-    beat_ages_s: dict[str, float]
-    evidence: HostEvidence
 
 
 class ClusterView:
@@ -131,14 +124,15 @@ class ClusterView:
         """This host's own judgement of all hosts; sound on primaries only, which hear everybody. Made once for
         all who ask at the same instant."""
         now, active, hosts = self._clock.monotonic(), self._active_primaries(), self._hosts()
-        made_from = (now, self._heartbeats.taken, self._beats.rounds, active, self._report(), *hosts)
+        report = self._report()
+        made_from = (now, self._heartbeats.taken, self._beats.rounds, active, report, *hosts)
         if made_from != self._judged_from:
             look = self._look(now)
             self._judged = [
-                self._own(host, host.name in active)
+                self._own(host, host.name in active, report, look)
                 if host.name == self._host
                 else self._other(host, host.name in active, look)
-                for host in sorted(hosts, key=lambda host: host.ordinal)
+                for host in sorted(hosts, key=attrgetter("ordinal"))
             ]
             self._judged_from = made_from
         return list(self._judged)
@@ -149,14 +143,14 @@ class ClusterView:
         if status is None:
             raise _no_host(name)
         look = self._look(self._clock.monotonic())
-        seen = None if name == self._host else self._seen(status.host, look)
+        evidence = None if name == self._host else self._evidence(name, self._heartbeats.heard(name), look)[0]
         return explain_host(
             HostCase(
                 host=status.host,
                 judge=self._host,
                 verdict=status.verdict,
                 why=status.why,
-                evidence=seen.evidence if seen else None,
+                evidence=evidence,
                 own_ages_s={n: self._beats.own_age_s(n) for n in self._beats.names()},
                 is_active_primary=status.is_active_primary,
             ),
@@ -207,11 +201,10 @@ class ClusterView:
 
     # on a primary
 
-    def _own(self, host: Host, is_active: bool) -> HostStatus:
-        ages = {name: self._beats.own_age_s(name) for name in self._beats.names()}
-        frozen_s = FROZEN_AFTER * self._detection_time_ms() / 1000
-        lost = [name for name, age in ages.items() if age is not None and age >= frozen_s]
-        if lost:
+    def _own(self, host: Host, is_active: bool, report: HostReport | None, look: _Look) -> HostStatus:
+        ages = {name: look.now - at for name, at in self._beats.good_times().items()}
+        frozen_s = FROZEN_AFTER * look.detection_ms / 1000
+        if lost := [name for name, age in ages.items() if age >= frozen_s]:
             judgement = Judgement(Verdict.STORAGE_LOST, f"its own beats fail on {', '.join(lost)}")
         elif self._is_isolated():
             judgement = Judgement(Verdict.ISOLATED, "this host hears nobody, and no isolation address answers it")
@@ -224,10 +217,10 @@ class ClusterView:
             verdict=judgement.verdict,
             why=judgement.why,
             heartbeat_age_s=0.0,
-            beat_ages_s={name: round(age, 1) for name, age in ages.items() if age is not None},
+            beat_ages_s={name: round(age, 1) for name, age in ages.items()},
             load1=load.load1,
             memory_available_bytes=load.memory_available_bytes,
-            report=self._report(),
+            report=report,
             is_active_primary=is_active,
         )
 
@@ -244,15 +237,16 @@ class ClusterView:
         )
 
     def _other(self, host: Host, is_active: bool, look: _Look) -> HostStatus:
-        seen, now = self._seen(host, look), look.now
-        heard, judgement = seen.heard, judge(seen.evidence)
+        heard, now = self._heartbeats.heard(host.name), look.now
+        evidence, beat_ages_s = self._evidence(host.name, heard, look)
+        judgement = judge(evidence)
         judgement = in_maintenance(judgement) if host.is_in_maintenance else judgement
         return HostStatus(
             host=host,
             verdict=judgement.verdict,
             why=judgement.why,
             heartbeat_age_s=round(now - heard.at, 1) if heard else None,
-            beat_ages_s=seen.beat_ages_s,
+            beat_ages_s=beat_ages_s,
             load1=heard.heartbeat.load1 if heard else 0.0,
             memory_available_bytes=heard.heartbeat.memory_available_bytes if heard else 0,
             report=heard.report if heard else None,
@@ -260,8 +254,8 @@ class ClusterView:
             is_active_primary=is_active,
         )
 
-    def _seen(self, host: Host, look: _Look) -> _Seen:
-        heard, name = self._heartbeats.heard(host.name), host.name
+    def _evidence(self, name: str, heard: Heard | None, look: _Look) -> tuple[HostEvidence, dict[str, float]]:
+        """All that is known of one other host; the age of its beat on each datastore where it has one."""
         was_heard = heard is not None and heard.at >= look.since
         silence_s = look.now - (heard.at if heard is not None and was_heard else look.since)
         boot_id = heard.heartbeat.boot_id if heard is not None else None
@@ -296,7 +290,7 @@ class ClusterView:
             look.hearers.of(name) if silence_s >= look.apart_s else (),
             look.now - heard.boot_since if heard is not None else float("inf"),
         )
-        return _Seen(heard, ages_s, evidence)
+        return evidence, ages_s
 
     def hearers(self) -> dict[str, set[str]]:
         """host -> other hosts that lately told, by heartbeat or beat, that they hear it."""
