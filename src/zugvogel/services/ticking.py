@@ -19,8 +19,9 @@ class Gaps:
         self._clock = clock
         self._interval_s = interval_s
         self._intervals = intervals
-        self._ticked_at = clock.monotonic()
-        self._before_s = 0.0
+        self.ticked_at = clock.monotonic()
+        self.before_s = 0.0
+        """The interval at the last tick; 0: there was none yet."""
 
     def is_late(self) -> bool:
         """The next tick is overdue."""
@@ -30,12 +31,12 @@ class Gaps:
         """Whether this tick is late."""
         now, interval_s = self._clock.monotonic(), self._interval_s()
         is_late = self._is_over(now, interval_s)
-        self._ticked_at, self._before_s = now, interval_s
+        self.ticked_at, self.before_s = now, interval_s
         return is_late
 
     def _is_over(self, now: float, interval_s: float) -> bool:
-        longest_s = interval_s if interval_s > self._before_s else self._before_s
-        return now - self._ticked_at > self._intervals * longest_s
+        longest_s = interval_s if interval_s > self.before_s else self.before_s
+        return now - self.ticked_at > self._intervals * longest_s
 
 
 async def run_every(

@@ -91,6 +91,8 @@ class ActivePrimary:
         self._is_primary = False
         self._pace_ms = 0
         """The detection time, which gives the pace, at the last tick."""
+        self._mounted: list[MountedDatastore] = []
+        """What `_standings` follow."""
         self._standings: dict[str, _Standing] = {}
         self._holders: frozenset[str] = frozenset()
 
@@ -102,12 +104,15 @@ class ActivePrimary:
         """Belongs to each interval. Start a round on every datastore where one is due and none under way."""
         now, interval_s, detection_ms = self._clock.monotonic(), self._interval_s(), self._detection_time_ms()
         self._know()
-        if follow(self._standings, self._datastores(), _Standing):
-            self._holders = self._all_holders()
+        mounted = self._datastores()
+        if mounted != self._mounted:  # the same objects are compared at a glance
+            self._mounted = list(mounted)
+            if follow(self._standings, mounted, _Standing):
+                self._holders = self._all_holders()
         for name, standing in self._standings.items():
             is_follower = self._is_primary and standing.holder is not None
             seen = self._beats.seen(name) if is_follower else NO_BEATS
-            self._observe(standing, seen, self._gap_s(detection_ms))
+            self._observe(standing, seen, detection_ms)
             if (standing.task is None or standing.task.done()) and self._is_due(standing, seen, now, interval_s):
                 standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
         self._pace_ms = detection_ms
@@ -148,16 +153,16 @@ class ActivePrimary:
             me = self._known.get(self._me.host)
             self._is_primary = me is not None and me.role is Role.PRIMARY
 
-    def _observe(self, standing: _Standing, seen: Mapping[str, SeenBeat], gap_s: float) -> None:
+    def _observe(self, standing: _Standing, seen: Mapping[str, SeenBeat], detection_ms: int) -> None:
         """Count how long the holder's round has stood still, in the readings of its beat alone."""
-        own = seen.get(self._me.host)
-        if own is None or standing.holder is None:
+        own, holder = seen.get(self._me.host), standing.holder
+        if own is None or holder is None:
             standing.mark = None
             return
-        beat = seen.get(standing.holder)
+        beat = seen.get(holder)
         mark = ABSENT if beat is None else (beat.beat.boot_id, beat.beat.judge_round)
         read_at = (own if beat is None else beat).stillness.seen_at
-        standing.mark = stillness.observe(standing.mark, mark, read_at, gap_s)
+        standing.mark = stillness.observe(standing.mark, mark, read_at, self._gap_s(detection_ms))
 
     def _is_due(self, standing: _Standing, seen: Mapping[str, SeenBeat], now: float, interval_s: float) -> bool:
         if standing.read_at is None or standing.mine_at is not None:

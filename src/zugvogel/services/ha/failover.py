@@ -259,7 +259,9 @@ class Failover:
     async def _situations(self, judged: Judged, statuses: Sequence[HostStatus]) -> tuple[list[Situation], bool]:
         """Of the vms whose lease is due to be read. False: the datastore did not answer in time."""
         due = judged.due(self._clock.monotonic())
-        dead = frozenset(s.host.name for s in statuses if self._is_dead(judged.name, s))
+        if not due:
+            return [], True
+        dead = self._dead(judged.name, statuses)
         found = await asyncio.gather(*(self._situation(judged, r, dead) for r in due), return_exceptions=True)
         situations, is_complete = [], True
         for record, each in zip(due, found, strict=True):
@@ -272,7 +274,7 @@ class Failover:
                 is_complete = is_complete and not isinstance(each, DeadlineExceeded)
             else:
                 raise each
-        return situations, is_complete or not due
+        return situations, is_complete
 
     async def _situation(self, judged: Judged, record: VmRecord, dead: Set[str]) -> Situation:
         name, worker = record.definition.name, self._worker(record.definition.name)
@@ -322,7 +324,7 @@ class Failover:
             datastore=datastore,
             proof=proof,
             statuses=statuses,
-            silent={s.host.name for s in statuses if self._is_dead(judged.name, s)},
+            silent=self._dead(judged.name, statuses),
             guarded=guarded,
             vms=situations,
             settings=self._settings(),
@@ -342,6 +344,10 @@ class Failover:
             response=IsolationResponse(str(self._inventory.setting("das.isolationresponse"))),
             max_own_failures=number("das.vmmonitoring.maxfailures"),
         )
+
+    def _dead(self, datastore: str, statuses: Sequence[HostStatus]) -> frozenset[str]:
+        failed = [s for s in statuses if s.verdict is Verdict.FAILED]
+        return frozenset(s.host.name for s in failed if self._is_dead(datastore, s))
 
     def _is_dead(self, datastore: str, status: HostStatus, after: float | None = None) -> bool:
         """By a reading of its beats there that began at `after` or later; None: by the last one."""

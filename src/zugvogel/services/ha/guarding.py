@@ -61,7 +61,10 @@ class Guarding:
         elif is_armed and not self._was_ticking:
             log.info("the guard ticks")
         self._was_ticking = is_ticking or not is_armed
-        self._log_trouble(report)
+        trouble = report.trouble if report is not None else ""
+        if trouble and trouble != self._trouble:
+            log.warning("guard: %s", trouble)
+        self._trouble = trouble
         if not self._has_told:  # a good beat since the last tick has told all there is
             self.tell()
         self._has_told = False
@@ -223,12 +226,6 @@ class Guarding:
         if not self.is_enabled() or self._is_recent(self._guard.report()):
             return True, ""
         return False, "the guard of this host does not tick, so no beat is written"
-
-    def _log_trouble(self, report: GuardReport | None) -> None:
-        trouble = report.trouble if report is not None else ""
-        if trouble and trouble != self._trouble:
-            log.warning("guard: %s", trouble)
-        self._trouble = trouble
 
 
 def _guarded(machine: Machine, datastore: str) -> GuardedVm:
