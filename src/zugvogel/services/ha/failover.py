@@ -100,6 +100,8 @@ class Failover:
         )
         self._judged: dict[str, Judged] = {}
         self._seen: dict[str, Verdict] = {}
+        self._missing_of: tuple[list[VmRecord], list[object], list[VmRecord]] = ([], [], [])
+        """Records, and what was told of the hosts; which of the records are missing by that."""
         self._work: dict[str, tuple[str, asyncio.Task[None]]] = {}
         """vm, or host to fence -> what is being done about it."""
 
@@ -176,12 +178,19 @@ class Failover:
             return
         records = self._inventory.vms()
         names = self._find_stranded(records, statuses)
-        for record in missing(records, statuses):
+        for record in self._missing(records, statuses):
             names.add(record.definition.name)
             if record.datastore in self._judged:
                 self._judged[record.datastore].misses(record, partial(self._down_since, record, statuses))
         for judged in self._judged.values():
             judged.keep_not_given_up(names)
+
+    def _missing(self, records: list[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
+        """Found anew only when a record, or what counts of a host, is another one: that is seldom."""
+        told: list[object] = [(s.verdict, s.report, s.is_report_stale) for s in statuses]
+        if told != self._missing_of[1] or records != self._missing_of[0]:  # the same objects: at a glance
+            self._missing_of = (list(records), told, missing(records, statuses))
+        return self._missing_of[2]
 
     def _down_since(self, record: VmRecord, statuses: Sequence[HostStatus]) -> float:
         return self._clock.monotonic() - silent_s(record, statuses)
