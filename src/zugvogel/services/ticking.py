@@ -52,18 +52,18 @@ async def run_all_every(
 ) -> None:
     """As `run_every`, for several ticks that come one after the other: one timer for them all. None of them may
     wait for anything, since it would hold up the others; a failing one does not."""
-    failures = dict.fromkeys(ticks, "")
+    failures: dict[str, str] = {}
+    """Of ticks that failed when they were due last."""
     while True:
         started = clock.monotonic()
         for what, tick in ticks.items():
             try:
                 await tick()
             except Exception as error:
-                failures[what] = _tell(what, error, failures[what])
+                failures[what] = _tell(what, error, failures.get(what, ""))
             else:
-                if failures[what]:
+                if failures and failures.pop(what, ""):
                     log.info("%s: works again", what)
-                    failures[what] = ""
         await clock.sleep(max(0.0, interval_s() - (clock.monotonic() - started)))
 
 
