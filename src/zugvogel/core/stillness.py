@@ -28,10 +28,12 @@ class Stillness(NamedTuple):
         """The value after a good observation that began at `now` and ended at `ended_at` (None: at once).
         `mark` None: the file was torn or absent, which is no sign of life. Any *other* mark is one, also a
         lower counter: doubt is decided for life. It may be as young as the end of the observation."""
-        has_moved = mark is not None and mark != self.mark
-        if has_moved or now - self.seen_at > max_gap_s or now < self.since:
-            return _begun(mark if mark is not None else self.mark, now, ended_at)
-        return Stillness(self.mark, self.since, max(now, self.seen_at))
+        before, since, seen_at = self
+        has_moved = mark is not None and mark != before
+        if has_moved or now - seen_at > max_gap_s or now < since:
+            end = now if ended_at is None else ended_at
+            return Stillness(before if mark is None else mark, end, end)
+        return Stillness(before, since, now if now > seen_at else seen_at)
 
 
 def observe(
@@ -40,9 +42,7 @@ def observe(
     """As `Stillness.observe`, from nothing too. None: this counter was never seen."""
     if before is not None:
         return before.observe(mark, now, max_gap_s, ended_at)
-    return None if mark is None else _begun(mark, now, ended_at)
-
-
-def _begun(mark: Mark, now: float, ended_at: float | None) -> Stillness:
+    if mark is None:
+        return None
     end = now if ended_at is None else ended_at
     return Stillness(mark, end, end)

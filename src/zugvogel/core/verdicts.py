@@ -83,13 +83,14 @@ def judge(evidence: HostEvidence) -> Judgement:
 def _heard(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
     t = evidence.detection_time_s
     has_begun = evidence.boot_heard_s >= FROZEN_AFTER * t
-    due = [b for b in proofs if has_begun or not b.is_of_other_boot]
-    lost = [b for b in due if _still(b) >= FROZEN_AFTER * t and _still(b) >= evidence.silence_s + APART * t]
-    if lost:
+    due = proofs if has_begun else [b for b in proofs if not b.is_of_other_boot]
+    least_s = max(FROZEN_AFTER * t, evidence.silence_s + APART * t)
+    if lost := [b for b in due if (b.still_s or 0.0) >= least_s]:
         names = ", ".join(f"{b.datastore} for {_still(b):.0f} s" for b in lost)
         return Judgement(Verdict.STORAGE_LOST, f"its heartbeat is heard, its beat stands still on {names}")
     if evidence.silence_s < APART * t:
-        return Judgement(Verdict.LIVE, _moving(evidence, due, [b.datastore for b in proofs if b not in due]))
+        not_begun = [] if has_begun else [b.datastore for b in proofs if b.is_of_other_boot]
+        return Judgement(Verdict.LIVE, _moving(evidence, due, not_begun))
     return Judgement(
         Verdict.LIVE,
         f"last heard {evidence.silence_s:.0f} s ago; judged anew when {t:.0f} s are full",
@@ -100,7 +101,7 @@ def _moving(evidence: HostEvidence, proofs: list[BeatEvidence], not_begun: list[
     if not_begun:
         return f"heartbeat heard; it has just started, no beat of this boot yet on {', '.join(not_begun)}"
     if proofs:
-        return "heartbeat heard, beat moving on " + ", ".join(b.datastore for b in proofs)
+        return "heartbeat heard, beat moving on " + ", ".join([b.datastore for b in proofs])
     unreadable = [b.datastore for b in evidence.beats if not b.is_readable]
     if unreadable:
         return f"heartbeat heard; beats cannot be read here now on {', '.join(unreadable)}"

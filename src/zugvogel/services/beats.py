@@ -224,6 +224,10 @@ class BeatService:
         """It was read so lately that it tells of now."""
         return self._clock.monotonic() - seen.stillness.seen_at <= self._max_gap_s()
 
+    def current_for_s(self) -> float:
+        """For so long a beat that was read tells of now (`is_current`)."""
+        return self._max_gap_s()
+
     async def _round(self, watch: _Watch) -> None:
         name = watch.mounted.datastore.name
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from zugvogel.core.explaining import HaSettings, HostCase, explain_host
@@ -42,22 +43,16 @@ T = TypeVar("T")
 
 class _Look(NamedTuple):
     """What is the same for all hosts in one round of judging. `datastores`: name, beats seen there, whether this
-    host's own beats and reads succeed there. `since`: this host listens."""
+    host's own beats and reads succeed there. `since`: this host listens. `gap_s`: beats that were read within it
+    tell of now."""
 
     now: float
     since: float
     detection_ms: int
     apart_s: float
+    gap_s: float
     datastores: list[tuple[str, Mapping[str, SeenBeat], bool]]
     hearers: _Hearers
-
-
-class _Seen(NamedTuple):
-    """All that is known of one other host."""
-
-    heard: Heard | None
-    beats: dict[str, SeenBeat | None]
-    evidence: HostEvidence
 
 
 class ClusterView:
@@ -129,14 +124,15 @@ class ClusterView:
         """This host's own judgement of all hosts; sound on primaries only, which hear everybody. Made once for
         all who ask at the same instant."""
         now, active, hosts = self._clock.monotonic(), self._active_primaries(), self._hosts()
-        made_from = (now, self._heartbeats.taken, self._beats.rounds, active, self._report(), *hosts)
+        report = self._report()
+        made_from = (now, self._heartbeats.taken, self._beats.rounds, active, report, *hosts)
         if made_from != self._judged_from:
             look = self._look(now)
             self._judged = [
-                self._own(host, host.name in active)
+                self._own(host, host.name in active, report, look)
                 if host.name == self._host
                 else self._other(host, host.name in active, look)
-                for host in sorted(hosts, key=lambda host: host.ordinal)
+                for host in sorted(hosts, key=attrgetter("ordinal"))
             ]
             self._judged_from = made_from
         return list(self._judged)
@@ -147,14 +143,14 @@ class ClusterView:
         if status is None:
             raise _no_host(name)
         look = self._look(self._clock.monotonic())
-        seen = None if name == self._host else self._seen(status.host, look)
+        evidence = None if name == self._host else self._evidence(name, self._heartbeats.heard(name), look)[0]
         return explain_host(
             HostCase(
                 host=status.host,
                 judge=self._host,
                 verdict=status.verdict,
                 why=status.why,
-                evidence=seen.evidence if seen else None,
+                evidence=evidence,
                 own_ages_s={n: self._beats.own_age_s(n) for n in self._beats.names()},
                 is_active_primary=status.is_active_primary,
             ),
@@ -205,11 +201,10 @@ class ClusterView:
 
     # on a primary
 
-    def _own(self, host: Host, is_active: bool) -> HostStatus:
-        ages = {name: self._beats.own_age_s(name) for name in self._beats.names()}
-        frozen_s = FROZEN_AFTER * self._detection_time_ms() / 1000
-        lost = [name for name, age in ages.items() if age is not None and age >= frozen_s]
-        if lost:
+    def _own(self, host: Host, is_active: bool, report: HostReport | None, look: _Look) -> HostStatus:
+        ages = {name: look.now - at for name, at in self._beats.good_times().items()}
+        frozen_s = FROZEN_AFTER * look.detection_ms / 1000
+        if lost := [name for name, age in ages.items() if age >= frozen_s]:
             judgement = Judgement(Verdict.STORAGE_LOST, f"its own beats fail on {', '.join(lost)}")
         elif self._is_isolated():
             judgement = Judgement(Verdict.ISOLATED, "this host hears nobody, and no isolation address answers it")
@@ -222,10 +217,10 @@ class ClusterView:
             verdict=judgement.verdict,
             why=judgement.why,
             heartbeat_age_s=0.0,
-            beat_ages_s={name: round(age, 1) for name, age in ages.items() if age is not None},
+            beat_ages_s={name: round(age, 1) for name, age in ages.items()},
             load1=load.load1,
             memory_available_bytes=load.memory_available_bytes,
-            report=self._report(),
+            report=report,
             is_active_primary=is_active,
         )
 
@@ -236,57 +231,66 @@ class ClusterView:
             since=self._heartbeats.listening_since,
             detection_ms=detection_ms,
             apart_s=APART * detection_ms / 1000,
+            gap_s=self._beats.current_for_s(),
             datastores=[(name, self._beats.seen(name), self._beats.usable(name)[0]) for name in names],
             hearers=_Hearers(self),
         )
 
     def _other(self, host: Host, is_active: bool, look: _Look) -> HostStatus:
-        seen, now = self._seen(host, look), look.now
-        heard, judgement = seen.heard, judge(seen.evidence)
+        heard, now = self._heartbeats.heard(host.name), look.now
+        evidence, beat_ages_s = self._evidence(host.name, heard, look)
+        judgement = judge(evidence)
         judgement = in_maintenance(judgement) if host.is_in_maintenance else judgement
         return HostStatus(
             host=host,
             verdict=judgement.verdict,
             why=judgement.why,
             heartbeat_age_s=round(now - heard.at, 1) if heard else None,
-            beat_ages_s={name: round(now - s.stillness.since, 1) for name, s in seen.beats.items() if s},
+            beat_ages_s=beat_ages_s,
             load1=heard.heartbeat.load1 if heard else 0.0,
             memory_available_bytes=heard.heartbeat.memory_available_bytes if heard else 0,
             report=heard.report if heard else None,
-            is_report_stale=_is_stale(heard, look),
+            is_report_stale=heard is not None and _is_stale(heard, look),
             is_active_primary=is_active,
         )
 
-    def _seen(self, host: Host, look: _Look) -> _Seen:
-        heard, name = self._heartbeats.heard(host.name), host.name
-        silence_s = look.now - (max(heard.at, look.since) if heard else look.since)
-        detection_ms, beats, found = look.detection_ms, {}, []
+    def _evidence(self, name: str, heard: Heard | None, look: _Look) -> tuple[HostEvidence, dict[str, float]]:
+        """All that is known of one other host; the age of its beat on each datastore where it has one."""
+        was_heard = heard is not None and heard.at >= look.since
+        silence_s = look.now - (heard.at if heard is not None and was_heard else look.since)
+        boot_id = heard.heartbeat.boot_id if heard is not None else None
+        detection_ms = look.detection_ms
+        ages_s: dict[str, float] = {}
+        found: list[BeatEvidence] = []
         for datastore, seen_there, is_usable in look.datastores:
-            seen = beats[datastore] = seen_there.get(name)
+            seen = seen_there.get(name)
             if seen is None:
                 found.append(BeatEvidence(datastore, None, is_usable))
                 continue
-            detection_ms = max(detection_ms, seen.beat.detection_time_ms)
+            beat, (_, since, seen_at) = seen
+            ages_s[datastore] = round(look.now - since, 1)
+            if beat.detection_time_ms > detection_ms:
+                detection_ms = beat.detection_time_ms
             found.append(
                 BeatEvidence(
                     datastore,
-                    seen.stillness.still_s,
-                    is_usable and self._beats.is_current(seen),
-                    is_same_place=_is_same_place(datastore, seen, heard),
-                    is_isolated=seen.beat.is_isolated,
-                    is_guarded=seen.beat.is_guarded,
-                    is_of_other_boot=heard is not None and heard.heartbeat.boot_id != seen.beat.boot_id,
+                    seen_at - since,
+                    is_usable and look.now - seen_at <= look.gap_s,
+                    _is_same_place(datastore, seen, heard),
+                    beat.is_isolated,
+                    beat.is_guarded,
+                    boot_id is not None and boot_id != beat.boot_id,
                 )
             )
         evidence = HostEvidence(
-            silence_s=silence_s,
-            was_heard=heard is not None and heard.at >= look.since,
-            detection_time_s=detection_ms / 1000,
-            beats=tuple(found),
-            heard_by=look.hearers.of(name) if silence_s >= look.apart_s else (),
-            boot_heard_s=look.now - heard.boot_since if heard is not None else float("inf"),
+            silence_s,
+            was_heard,
+            detection_ms / 1000,
+            tuple(found),
+            look.hearers.of(name) if silence_s >= look.apart_s else (),
+            look.now - heard.boot_since if heard is not None else float("inf"),
         )
-        return _Seen(heard, beats, evidence)
+        return evidence, ages_s
 
     def hearers(self) -> dict[str, set[str]]:
         """host -> other hosts that lately told, by heartbeat or beat, that they hear it."""
@@ -326,17 +330,19 @@ def _no_host(name: str) -> NotFound:
     return NotFound(f"there is no host {name} in the cluster", "see `zv host list`")
 
 
-def _is_stale(heard: Heard | None, look: _Look) -> bool:
+def _is_stale(heard: Heard, look: _Look) -> bool:
     """For three intervals at least, so that a lost datagram or a slow answer makes none stale."""
-    if heard is None or heard.differs_since is None:
+    if heard.differs_since is None:
         return False
     return look.now - heard.differs_since > max(STALE_S, look.apart_s)
 
 
 def _is_same_place(datastore: str, seen: SeenBeat, heard: Heard | None) -> bool:
     """False when the host told by heartbeat of a beat that a later read here did not find."""
-    told = heard.heartbeat.beats.get(datastore) if heard else None
-    if heard is None or told is None or seen.stillness.seen_at <= heard.at:
+    if heard is None or seen.stillness.seen_at <= heard.at:
+        return True
+    told = heard.heartbeat.beats.get(datastore)
+    if told is None:
         return True
     if heard.heartbeat.boot_id != seen.beat.boot_id:
         return seen.stillness.since >= heard.at

@@ -19,19 +19,24 @@ class Gaps:
         self._clock = clock
         self._interval_s = interval_s
         self._intervals = intervals
-        self._ticked_at = clock.monotonic()
-        self._before_s = 0.0
+        self.ticked_at = clock.monotonic()
+        self.before_s = 0.0
+        """The interval at the last tick; 0: there was none yet."""
 
     def is_late(self) -> bool:
         """The next tick is overdue."""
-        longest_s = max(self._before_s, self._interval_s())
-        return self._clock.monotonic() - self._ticked_at > self._intervals * longest_s
+        return self._is_over(self._clock.monotonic(), self._interval_s())
 
     def tick(self) -> bool:
         """Whether this tick is late."""
-        is_late = self.is_late()
-        self._ticked_at, self._before_s = self._clock.monotonic(), self._interval_s()
+        now, interval_s = self._clock.monotonic(), self._interval_s()
+        is_late = self._is_over(now, interval_s)
+        self.ticked_at, self.before_s = now, interval_s
         return is_late
+
+    def _is_over(self, now: float, interval_s: float) -> bool:
+        longest_s = interval_s if interval_s > self.before_s else self.before_s
+        return now - self.ticked_at > self._intervals * longest_s
 
 
 async def run_every(
@@ -47,18 +52,18 @@ async def run_all_every(
 ) -> None:
     """As `run_every`, for several ticks that come one after the other: one timer for them all. None of them may
     wait for anything, since it would hold up the others; a failing one does not."""
-    failures = dict.fromkeys(ticks, "")
+    failures: dict[str, str] = {}
+    """Of ticks that failed when they were due last."""
     while True:
         started = clock.monotonic()
         for what, tick in ticks.items():
             try:
                 await tick()
             except Exception as error:
-                failures[what] = _tell(what, error, failures[what])
+                failures[what] = _tell(what, error, failures.get(what, ""))
             else:
-                if failures[what]:
+                if failures and failures.pop(what, ""):
                     log.info("%s: works again", what)
-                    failures[what] = ""
         await clock.sleep(max(0.0, interval_s() - (clock.monotonic() - started)))
 
 

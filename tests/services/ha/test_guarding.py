@@ -126,7 +126,7 @@ async def test_without_high_availability_the_guard_is_told_once_to_let_be() -> N
     await host.seconds(3)
     assert [o.is_armed for o in host.guard.orders] == [True, True, False]  # at first the earlier beat still stands
     assert host.guard.starts == 0
-    assert host.guarding.may_beat()
+    assert host.guarding.may_write()[0]
     await host.set("das.enabled", True)
     await host.seconds(1)
     assert host.orders.is_armed
@@ -156,9 +156,9 @@ async def test_a_guard_whose_last_round_is_old_does_not_tick() -> None:
     assert report is not None
     host.guard.report = lambda: report  # type: ignore[method-assign]
     host.clock.now += 1.0
-    assert host.guarding.may_beat()
+    assert host.guarding.may_write()[0]
     host.clock.now += 0.01
-    assert not host.guarding.may_beat()
+    assert not host.guarding.may_write()[0]
 
 
 async def test_nobody_to_hear_is_no_silence() -> None:
@@ -240,7 +240,7 @@ async def test_a_promise_that_stands_is_kept_though_high_availability_was_turned
     assert host.orders.is_armed
     assert [vm.vm for vm in host.orders.vms] == ["db"]
     host.guard.is_running = False
-    assert host.guarding.may_beat()
+    assert host.guarding.may_write()[0]
     host.mounts["hung"].fault = ""
     host.beats._watches["hung"].task = None
     await host.seconds(1)

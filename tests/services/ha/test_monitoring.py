@@ -72,7 +72,9 @@ class World:
         self.is_usable = True
         self.guests: dict[str, Any] = {}
         self.new_guest()
-        inventory = fake(setting=self.settings.__getitem__, number=self.settings.__getitem__, vm=self.record)
+        inventory = fake(
+            setting=self.settings.__getitem__, number=self.settings.__getitem__, vm=self.record, vms=self.records
+        )
         events = fake(emit=self.emit)
         clock = fake(monotonic=lambda: self.now)
         self.vms = fake(
@@ -91,7 +93,10 @@ class World:
     def record(self, name: str) -> Any:
         if not self.wanted:
             raise NotFound(name)
-        return fake(definition=fake(ha=self.policy), wanted=self.wanted)
+        return fake(definition=fake(name=name, ha=self.policy), wanted=self.wanted)
+
+    def records(self) -> list[Any]:
+        return [self.record("web1")] if self.wanted else []
 
     def emit(self, kind: str, subject: str, message: str, **more: Any) -> None:
         assert subject == "web1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zugvogel.core import judge_role, stillness
@@ -31,6 +31,7 @@ SELDOM_INTERVALS = 5
 """How often the lease is read by hosts that see its holder judge."""
 QUIET_INTERVALS = 3
 """So long without a finished round, and the lease is read each interval."""
+NO_BEATS: Mapping[str, SeenBeat] = {}
 ABSENT = ("", 0)
 """The mark of a holder that has no beat on the datastore."""
 
@@ -41,6 +42,9 @@ class _Standing:
 
     mounted: MountedDatastore
     lease: Lease | None = None
+    holder: str | None = None
+    is_mine: bool = False
+    """Both by `lease`."""
     read_at: float | None = None
     """Start of the last good reading; None: read it at the next tick."""
     mine_at: float | None = None
@@ -84,8 +88,11 @@ class ActivePrimary:
         self._silence_s = silence_s
         self._listed: list[Host] = []
         self._known: dict[str, Host] = {}
+        self._is_primary = False
         self._pace_ms = 0
         """The detection time, which gives the pace, at the last tick."""
+        self._mounted: list[MountedDatastore] = []
+        """What `_standings` follow."""
         self._standings: dict[str, _Standing] = {}
         self._holders: frozenset[str] = frozenset()
 
@@ -95,15 +102,20 @@ class ActivePrimary:
 
     async def tick(self) -> None:
         """Belongs to each interval. Start a round on every datastore where one is due and none under way."""
-        now = self._clock.monotonic()
+        now, interval_s, detection_ms = self._clock.monotonic(), self._interval_s(), self._detection_time_ms()
         self._know()
-        if follow(self._standings, self._datastores(), _Standing):
-            self._holders = self._all_holders()
+        mounted = self._datastores()
+        if mounted != self._mounted:  # the same objects are compared at a glance
+            self._mounted = list(mounted)
+            if follow(self._standings, mounted, _Standing):
+                self._holders = self._all_holders()
         for name, standing in self._standings.items():
-            self._observe(name, standing)
-            if (standing.task is None or standing.task.done()) and self._is_due(name, standing, now):
+            is_follower = self._is_primary and standing.holder is not None
+            seen = self._beats.seen(name) if is_follower else NO_BEATS
+            self._observe(standing, seen, detection_ms)
+            if (standing.task is None or standing.task.done()) and self._is_due(standing, seen, now, interval_s):
                 standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
-        self._pace_ms = self._detection_time_ms()
+        self._pace_ms = detection_ms
 
     def judges(self, datastore: str) -> bool:
         """This host is the active primary of `datastore`, at this very instant."""
@@ -115,7 +127,7 @@ class ActivePrimary:
     def judge_of(self, datastore: str) -> str | None:
         """Who has the role there, by the last reading; it may have failed since. None: nobody, or not known."""
         standing = self._standings.get(datastore)
-        return judge_role.holder_of(standing.lease) if standing is not None else None
+        return standing.holder if standing is not None else None
 
     def holders(self) -> frozenset[str]:
         """Hosts that have the role on any datastore."""
@@ -138,64 +150,58 @@ class ActivePrimary:
         if hosts != self._listed:
             self._listed = list(hosts)
             self._known = {host.name: host for host in hosts}
+            me = self._known.get(self._me.host)
+            self._is_primary = me is not None and me.role is Role.PRIMARY
 
-    def _observe(self, name: str, standing: _Standing) -> None:
+    def _observe(self, standing: _Standing, seen: Mapping[str, SeenBeat], detection_ms: int) -> None:
         """Count how long the holder's round has stood still, in the readings of its beat alone."""
-        holder = judge_role.holder_of(standing.lease)
-        if holder is None or not self._is_primary():
-            standing.mark = None
-            return
-        seen = self._beats.seen(name)
-        own = seen.get(self._me.host)
-        if own is None:
+        own, holder = seen.get(self._me.host), standing.holder
+        if own is None or holder is None:
             standing.mark = None
             return
         beat = seen.get(holder)
         mark = ABSENT if beat is None else (beat.beat.boot_id, beat.beat.judge_round)
         read_at = (own if beat is None else beat).stillness.seen_at
-        standing.mark = stillness.observe(standing.mark, mark, read_at, self._gap_s())
+        standing.mark = stillness.observe(standing.mark, mark, read_at, self._gap_s(detection_ms))
 
-    def _is_due(self, name: str, standing: _Standing, now: float) -> bool:
+    def _is_due(self, standing: _Standing, seen: Mapping[str, SeenBeat], now: float, interval_s: float) -> bool:
         if standing.read_at is None or standing.mine_at is not None:
             return True
-        if now - standing.read_at >= SELDOM_INTERVALS * self._interval_s():
+        if now - standing.read_at >= SELDOM_INTERVALS * interval_s:
             return True
-        return self._is_primary() and not self._sees_it_judge(name, standing)
+        return self._is_primary and not self._sees_it_judge(standing, seen, interval_s)
 
-    def _is_primary(self) -> bool:
-        me = self._known.get(self._me.host)
-        return me is not None and me.role is Role.PRIMARY
-
-    def _sees_it_judge(self, name: str, standing: _Standing) -> bool:
-        holder = judge_role.holder_of(standing.lease)
+    def _sees_it_judge(self, standing: _Standing, all_seen: Mapping[str, SeenBeat], interval_s: float) -> bool:
+        holder = standing.holder
         host = self._known.get(holder) if holder is not None else None
-        seen = self._beats.seen(name).get(holder) if holder is not None else None
+        seen = all_seen.get(holder) if holder is not None else None
         if host is None or seen is None or standing.mark is None:
             return False
         return (
             seen.beat.judge_round > 0
             and not seen.beat.is_isolated
-            and standing.mark.still_s < QUIET_INTERVALS * self._interval_s()
+            and standing.mark.still_s < QUIET_INTERVALS * interval_s
             and host.role is Role.PRIMARY
             and not host.is_in_maintenance
         )
 
     def _candidate(self, name: str) -> Candidate:
         me = self._known.get(self._me.host)
+        detection_s, silence_s = self._detection_time_ms() / 1000, self._silence_s()
+        # while this host hears others it does not matter whether they hear each other
+        is_alone = silence_s >= APART * detection_s
         return Candidate(
-            is_primary=self._is_primary(),
+            is_primary=self._is_primary,
             is_in_maintenance=me is not None and me.is_in_maintenance,
             is_isolated=self._is_isolated(),
             beat_age_s=self._beats.own_age_s(name),
-            detection_time_s=self._detection_time_ms() / 1000,
-            silence_s=self._silence_s(),
-            hear_each_other=self._do_others_hear_each_other(name),
+            detection_time_s=detection_s,
+            silence_s=silence_s,
+            hear_each_other=is_alone and self._do_others_hear_each_other(name),
         )
 
     def _do_others_hear_each_other(self, name: str) -> bool:
-        """By their beats there. Asked for only while this host hears nobody."""
-        if self._silence_s() < APART * self._detection_time_ms() / 1000:
-            return False
+        """By their beats there."""
         others = [host for host in self._known.values() if host.name != self._me.host]
         seen = self._beats.seen(name)
         hears = {
@@ -209,7 +215,7 @@ class ActivePrimary:
     def _incumbent(self, name: str, standing: _Standing) -> Incumbent | None:
         """None: it is no host of the cluster. What was read long ago counts for nothing."""
         lease, seen = standing.lease, self._beats.seen(name)
-        host = self._known.get(judge_role.holder_of(lease) or "")
+        host = self._known.get(standing.holder or "")
         if host is None or lease is None or lease.holder is None:
             return None
         beat, own = seen.get(host.name), seen.get(self._me.host)
@@ -234,15 +240,17 @@ class ActivePrimary:
             for host in self._known.values()
             if host.ordinal < me.ordinal and host.role is Role.PRIMARY and not host.is_in_maintenance
         ]
-        holder = judge_role.holder_of(standing.lease)
+        holder = standing.holder
         return sum(host.name != holder and self._could_claim(seen.get(host.name)) for host in others)
 
     def _could_claim(self, seen: SeenBeat | None) -> bool:
-        return seen is not None and seen.stillness.still_s < self._gap_s() and not seen.beat.is_isolated
+        if seen is None or seen.beat.is_isolated:
+            return False
+        return seen.stillness.still_s < self._gap_s(self._detection_time_ms())
 
-    def _gap_s(self) -> float:
+    def _gap_s(self, detection_ms: int) -> float:
         """A shortened detection time makes no pause of what was still read at the pace before."""
-        return APART * max(self._detection_time_ms(), self._pace_ms) / 1000
+        return APART * max(detection_ms, self._pace_ms) / 1000
 
     # rounds ------------------------------------------------------------------------------------------
 
@@ -269,20 +277,23 @@ class ActivePrimary:
         before = standing.lease
         if before is not None and (lease is None or lease.epoch < before.epoch):
             return  # a stale listing; it says nothing about now
+        if lease is None or lease is not before:
+            standing.holder = judge_role.holder_of(lease)
+            standing.is_mine = judge_role.is_mine(lease, self._me)
         standing.lease, standing.read_at = lease, started_at
         if before is None or lease is None or lease.epoch != before.epoch:
             standing.mark = standing.free_since = None
             self._holders = self._all_holders()
-        if judge_role.is_mine(lease, self._me):
+        if standing.is_mine:
             if standing.mine_at is not None or not self._candidate(name).why_unfit:
                 self._hold(name, standing, started_at)
         elif standing.mine_at is not None:
-            self._leave(name, standing, f"{judge_role.holder_of(lease) or 'nobody'} has it now")
+            self._leave(name, standing, f"{standing.holder or 'nobody'} has it now")
 
     async def _act(self, name: str, standing: _Standing) -> None:
         lease, now, candidate = standing.lease, self._clock.monotonic(), self._candidate(name)
-        is_mine = judge_role.is_mine(lease, self._me)
-        if candidate.why_unfit and not is_mine:
+        is_mine = standing.is_mine
+        if is_mine != bool(candidate.why_unfit):  # it has the role and may keep it, or may not have it at all
             standing.free_since = None
             return
         holder = None if is_mine else self._incumbent(name, standing)
@@ -332,5 +343,4 @@ class ActivePrimary:
         )
 
     def _all_holders(self) -> frozenset[str]:
-        holders = (judge_role.holder_of(standing.lease) for standing in self._standings.values())
-        return frozenset(holder for holder in holders if holder is not None)
+        return frozenset(s.holder for s in self._standings.values() if s.holder is not None)

@@ -100,6 +100,8 @@ class Failover:
         )
         self._judged: dict[str, Judged] = {}
         self._seen: dict[str, Verdict] = {}
+        self._missing_of: tuple[list[VmRecord], list[object], list[VmRecord]] = ([], [], [])
+        """Records, and what was told of the hosts; which of the records are missing by that."""
         self._work: dict[str, tuple[str, asyncio.Task[None]]] = {}
         """vm, or host to fence -> what is being done about it."""
 
@@ -129,20 +131,24 @@ class Failover:
     async def tick(self) -> None:
         """Begin a round on every datastore this host judges that has none under way; one where nothing is missing
         is over at once."""
-        stores = [s for s in self._stores() if self._role.judges(s.datastore.name)]
-        self._forget_lost({s.datastore.name for s in stores})
+        stores = {name: s for s in self._stores() if self._role.judges(name := s.datastore.name)}
+        if not stores and not self._judged:
+            return
+        self._forget_lost(stores.keys())
         if not stores:
             return
         statuses = self._statuses()
-        self._note_verdicts(statuses, {s.datastore.name for s in stores})
-        for store in stores:
-            judged = self._judged.setdefault(store.datastore.name, Judged(store))
-            judged.store = store
+        self._note_verdicts(statuses, stores.keys())
+        for name, store in stores.items():
+            if name in self._judged:
+                self._judged[name].store = store
+            else:
+                self._judged[name] = Judged(store)
         self._find_missing(statuses)
         for judged in list(self._judged.values()):
             self._begin(judged)
 
-    def _forget_lost(self, names: set[str]) -> None:
+    def _forget_lost(self, names: Set[str]) -> None:
         for name in self._judged.keys() - names:
             task = self._judged.pop(name).task
             if task is not None:
@@ -152,7 +158,7 @@ class Failover:
         if not names:
             self._verdicts.forget()
 
-    def _note_verdicts(self, statuses: list[HostStatus], names: set[str]) -> None:
+    def _note_verdicts(self, statuses: list[HostStatus], names: Set[str]) -> None:
         verdicts = {s.host.name: s.verdict for s in statuses}
         if verdicts != self._seen:
             self._seen = verdicts
@@ -172,12 +178,19 @@ class Failover:
             return
         records = self._inventory.vms()
         names = self._find_stranded(records, statuses)
-        for record in missing(records, statuses):
+        for record in self._missing(records, statuses):
             names.add(record.definition.name)
             if record.datastore in self._judged:
                 self._judged[record.datastore].misses(record, partial(self._down_since, record, statuses))
         for judged in self._judged.values():
             judged.keep_not_given_up(names)
+
+    def _missing(self, records: list[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
+        """Found anew only when a record, or what counts of a host, is another one: that is seldom."""
+        told: list[object] = [(s.verdict, s.report, s.is_report_stale) for s in statuses]
+        if told != self._missing_of[1] or records != self._missing_of[0]:  # the same objects: at a glance
+            self._missing_of = (list(records), told, missing(records, statuses))
+        return self._missing_of[2]
 
     def _down_since(self, record: VmRecord, statuses: Sequence[HostStatus]) -> float:
         return self._clock.monotonic() - silent_s(record, statuses)
@@ -185,9 +198,9 @@ class Failover:
     def _find_stranded(self, records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> set[str]:
         """Their names."""
         names: set[str] = set()
-        if any(s.verdict is Verdict.STORAGE_LOST for s in statuses):
+        if Verdict.STORAGE_LOST in [s.verdict for s in statuses]:
             by_name = {r.definition.name: r for r in records}
-            for found in stranded(by_name, statuses, {vm: self._worker(vm) for vm in by_name}):
+            for found in stranded(by_name, statuses, self._workers()):
                 names.add(found.name)
                 of = self._judged.get(found.record.datastore)
                 if of is not None and not of.was_asked(found.name, self._clock.monotonic()):
@@ -255,7 +268,9 @@ class Failover:
     async def _situations(self, judged: Judged, statuses: Sequence[HostStatus]) -> tuple[list[Situation], bool]:
         """Of the vms whose lease is due to be read. False: the datastore did not answer in time."""
         due = judged.due(self._clock.monotonic())
-        dead = frozenset(s.host.name for s in statuses if self._is_dead(judged.name, s))
+        if not due:
+            return [], True
+        dead = self._dead(judged.name, statuses)
         found = await asyncio.gather(*(self._situation(judged, r, dead) for r in due), return_exceptions=True)
         situations, is_complete = [], True
         for record, each in zip(due, found, strict=True):
@@ -268,7 +283,7 @@ class Failover:
                 is_complete = is_complete and not isinstance(each, DeadlineExceeded)
             else:
                 raise each
-        return situations, is_complete or not due
+        return situations, is_complete
 
     async def _situation(self, judged: Judged, record: VmRecord, dead: Set[str]) -> Situation:
         name, worker = record.definition.name, self._worker(record.definition.name)
@@ -298,6 +313,11 @@ class Failover:
         is_asked = failover.asks_lock(record, lease, proof, dead)
         return is_asked and await is_any_held(judged.store.folders, record.definition)
 
+    def _workers(self) -> dict[str, str]:
+        """As `_worker`, of all for which there is something."""
+        ordered = {vm: known.host for vm, known in self._orders.under_way.items()}
+        return ordered | {vm: worker for vm, (worker, _) in self._work.items()}
+
     def _worker(self, vm: str) -> str:
         if vm in self._work:
             return self._work[vm][0]
@@ -313,7 +333,7 @@ class Failover:
             datastore=datastore,
             proof=proof,
             statuses=statuses,
-            silent={s.host.name for s in statuses if self._is_dead(judged.name, s)},
+            silent=self._dead(judged.name, statuses),
             guarded=guarded,
             vms=situations,
             settings=self._settings(),
@@ -333,6 +353,10 @@ class Failover:
             response=IsolationResponse(str(self._inventory.setting("das.isolationresponse"))),
             max_own_failures=number("das.vmmonitoring.maxfailures"),
         )
+
+    def _dead(self, datastore: str, statuses: Sequence[HostStatus]) -> frozenset[str]:
+        failed = [s for s in statuses if s.verdict is Verdict.FAILED]
+        return frozenset(s.host.name for s in failed if self._is_dead(datastore, s))
 
     def _is_dead(self, datastore: str, status: HostStatus, after: float | None = None) -> bool:
         """By a reading of its beats there that began at `after` or later; None: by the last one."""

@@ -7,6 +7,7 @@ itself yet (beats, vms not in care, whether high availability is on) stays as th
 from __future__ import annotations
 
 import logging
+import math
 
 from zugvogel.core.verdicts import FROZEN_AFTER
 from zugvogel.domain.guard import GuardedVm, GuardOrders, GuardReport
@@ -37,6 +38,8 @@ class Guarding:
         """What an earlier agent had and this one has not in hand yet."""
         self._known: dict[str, tuple[Machine, GuardedVm]] = {}
         self._all_known: tuple[GuardedVm, ...] = ()
+        self._in_use: frozenset[str] = frozenset()
+        """Datastores of `_all_known`."""
         self._orders = GuardOrders(is_armed=False, freeze_after_s=0.0)
         self._has_told = False
         self._was_armed = self._before is not None and self._before.is_armed
@@ -48,15 +51,20 @@ class Guarding:
     # telling ---------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        if self.is_armed() and not self.is_ticking():
+        is_armed, report = self.is_armed(), self._guard.report()
+        is_ticking = self._is_recent(report)
+        if is_armed and not is_ticking:
             if self._was_ticking:
                 beats = "; no beat is written before it does" if self.is_enabled() else ""
                 log.warning("the guard does not tick: it is started%s", beats)
             self._guard.ensure_running()
-        elif self.is_armed() and not self._was_ticking:
+        elif is_armed and not self._was_ticking:
             log.info("the guard ticks")
-        self._was_ticking = self.is_ticking() or not self.is_armed()
-        self._log_trouble()
+        self._was_ticking = is_ticking or not is_armed
+        trouble = report.trouble if report is not None else ""
+        if trouble and trouble != self._trouble:
+            log.warning("guard: %s", trouble)
+        self._trouble = trouble
         if not self._has_told:  # a good beat since the last tick has told all there is
             self.tell()
         self._has_told = False
@@ -64,13 +72,14 @@ class Guarding:
     def tell(self) -> None:
         """Never blocks, never raises. Nothing is told while it is not armed and knows it."""
         vms = self._guarded()
-        self._follow_beats({vm.datastore for vm in vms})
-        is_armed = self.is_armed()
+        self._follow_beats()
+        is_enabled = self.is_enabled()
+        promised = set() if is_enabled else self._promised()
+        is_armed = is_enabled or bool(promised)
         if not is_armed and not self._was_armed:
             return
         self._was_armed, self._has_told = is_armed, True
-        if not self.is_enabled():
-            promised = self._promised()
+        if not is_enabled:
             vms = tuple(vm for vm in vms if vm.datastore in promised)
         # Copied, not validated: these are this host's own values, several times a second.
         self._orders = self._orders.replaced(
@@ -104,34 +113,45 @@ class Guarding:
     def freeze_after_s(self) -> float:
         """By the lowest detection time by which anybody may judge this host: a higher one that was set a moment
         ago does not count before the beats tell it."""
-        times_ms = [self._beats.promised_ms()]
-        if self._vms.inventory.is_loaded.is_set() or self._before is None:
-            times_ms.append(self._vms.inventory.number("das.failuredetectiontime"))
-        found = [FROZEN_AFTER * ms / 1000 for ms in times_ms if ms]
-        if self._before is not None and (not found or self._lives_on_earlier_beats()):
-            found.append(self._before.freeze_after_s)
-        return min(found)
+        before, inventory = self._before, self._vms.inventory
+        lowest_ms = self._beats.promised_ms()
+        if before is None or inventory.is_loaded.is_set():
+            set_ms = inventory.number("das.failuredetectiontime")
+            lowest_ms = set_ms if lowest_ms is None or set_ms < lowest_ms else lowest_ms
+        limit_s = math.inf if lowest_ms is None else FROZEN_AFTER * lowest_ms / 1000
+        if before is not None and (lowest_ms is None or self._lives_on_earlier_beats()):
+            return min(limit_s, before.freeze_after_s)
+        return limit_s
 
     def _lives_on_earlier_beats(self) -> bool:
         """There is a datastore on which only an earlier agent's beat stands."""
         return bool(self._good_at.keys() - self._beats.good_times().keys())
 
-    def _follow_beats(self, in_use: set[str]) -> None:
+    def _follow_beats(self) -> None:
         """Datastores that are gone are forgotten, but not while a vm lies on them."""
-        good_at = self._good_at
-        if self._vms.inventory.is_loaded.is_set():
-            in_use.update(self._beats.names())
-            good_at = {name: at for name, at in good_at.items() if name in in_use}
-        latest = {n: max(at, good_at.get(n, at)) for n, at in self._beats.good_times().items()}
-        self._good_at = {**good_at, **latest}
+        good_at = self._beats.good_times()
+        for name, at in self._good_at.items():
+            if name in good_at:
+                good_at[name] = at if at > good_at[name] else good_at[name]
+            elif self._is_kept(name):
+                good_at[name] = at
+        self._good_at = good_at
+
+    def _is_kept(self, datastore: str) -> bool:
+        is_loaded = self._vms.inventory.is_loaded.is_set()
+        return not is_loaded or datastore in self._in_use or datastore in self._beats.names()
 
     def _heard_at(self) -> float | None:
         """When this host last heard another; now where there is no other, who could take anything over."""
-        inventory = self._vms.inventory
-        if inventory.is_loaded.is_set() and all(h.name == self._vms.host for h in inventory.hosts()):
+        if self._vms.inventory.is_loaded.is_set() and not self._has_others():
             return self._clock.monotonic()
         heard = self._heartbeats.last_heard_at()
         return heard if heard is not None or self._before is None else self._before.heard_at
+
+    def _has_others(self) -> bool:
+        me = self._vms.host
+        hosts = self._vms.inventory.hosts()
+        return len(hosts) > 1 or any(host.name != me for host in hosts)
 
     def _guarded(self) -> tuple[GuardedVm, ...]:
         """Every QEMU here that may run a vm: guests, those that will be, and what an earlier agent had."""
@@ -147,6 +167,7 @@ class Guarding:
             self._known[name] = known
         self._left = [vm for vm in self._left if vm.vm not in here and self._vms.is_in_care(vm.vm)]
         self._all_known = (*self._left, *(vm for _, vm in self._known.values()))
+        self._in_use = frozenset(vm.datastore for vm in self._all_known)
         return self._all_known
 
     def _is_as_known(self) -> bool:
@@ -154,7 +175,10 @@ class Guarding:
         guests, known = self._vms.guests, self._known
         if self._left or self._vms.unclaimed or len(guests) != len(known):
             return False
-        return all(name in known and known[name][0] is guest.machine for name, guest in guests.items())
+        for name, guest in guests.items():
+            if name not in known or known[name][0] is not guest.machine:
+                return False
+        return True
 
     # what it tells ---------------------------------------------------------------------------------
 
@@ -162,7 +186,9 @@ class Guarding:
         return self._guard.report()
 
     def is_ticking(self) -> bool:
-        report = self._guard.report()
+        return self._is_recent(self._guard.report())
+
+    def _is_recent(self, report: GuardReport | None) -> bool:
         return report is not None and self._clock.monotonic() - report.ticked_at <= STALE_S
 
     def has_frozen(self, vm: str) -> bool:
@@ -171,18 +197,16 @@ class Guarding:
         report = self._guard.report()
         return report is not None and vm in report.frozen and (self.is_enabled() or self.is_ticking())
 
-    def may_beat(self) -> bool:
-        """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen."""
-        return not self.is_enabled() or self.is_ticking()
-
     def may_promise(self) -> bool:
         """What a beat may say (`Beat.is_guarded`): were it the last, the guard would freeze every vm of this host
         in time. It has had a round since it was armed, and was told of all there is here, also of what an earlier
         agent left."""
-        report, left = self._guard.report(), self._vms.not_in_care()
-        if not self.is_enabled() or self._armed_at is None or report is None or left is None:
+        if self._armed_at is None or not self.is_enabled():
             return False
-        has_read = report.ticked_at > self._armed_at and self._clock.monotonic() - report.ticked_at <= STALE_S
+        report, left = self._guard.report(), self._vms.not_in_care()
+        if report is None or left is None:
+            return False
+        has_read = report.ticked_at > self._armed_at and self._is_recent(report)
         return has_read and (not left or left <= {vm.vm for vm in self._orders.vms})
 
     def may_run(self, datastore: str, since: float) -> bool:
@@ -197,17 +221,11 @@ class Guarding:
         return unbroken_since <= since and age_s < self.freeze_after_s()
 
     def may_write(self) -> tuple[bool, str]:
-        """As `may_beat`, with the cause, for the beats."""
-        if self.may_beat():
+        """No guard tick, no beat: without a guard this host must not claim that its vms would be frozen. With the
+        cause, for the beats."""
+        if not self.is_enabled() or self._is_recent(self._guard.report()):
             return True, ""
         return False, "the guard of this host does not tick, so no beat is written"
-
-    def _log_trouble(self) -> None:
-        report = self._guard.report()
-        trouble = report.trouble if report is not None else ""
-        if trouble and trouble != self._trouble:
-            log.warning("guard: %s", trouble)
-        self._trouble = trouble
 
 
 def _guarded(machine: Machine, datastore: str) -> GuardedVm:

@@ -16,7 +16,6 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmState
 from zugvogel.errors import ZugvogelError
-from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.ha.thawing import Step, Thawing, announce
@@ -50,23 +49,24 @@ class Holding:
         """By vm: what is done about one that is frozen or lost."""
 
     async def tick(self) -> None:
-        self._follow_armed()
-        is_armed = self._guarding.is_armed()
-        for guest in list(self._vms.guests.values()):
-            if self._is_frozen(guest, is_armed):
-                self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
-            elif guest.frozen_why == WHY and guest.machine.is_alive and self._is_current(guest):
+        now, is_armed = self._vms.clock.monotonic(), self._guarding.is_armed()
+        self._follow_armed(is_armed, now)
+        for guest in self._vms.guests.values():
+            is_told = guest.frozen_why == WHY
+            if (is_armed or is_told) and guest.machine.is_frozen:
+                if self._is_current(guest):
+                    self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
+            elif is_told and guest.machine.is_alive and self._is_current(guest):
                 self._begin(self._works, guest.name, partial(self._tell_goes_on, guest))
-        if self._is_look_due():
-            self._looked_at = self._vms.clock.monotonic()
+        if is_armed or self._looked_at is None or now - self._looked_at >= LOOK_S:
+            self._looked_at = now
             for datastore in {g.datastore for g in self._vms.guests.values()}:
                 self._begin(self._rounds, datastore, partial(self._look, datastore))
 
-    def _follow_armed(self) -> None:
+    def _follow_armed(self, is_armed: bool, now: float) -> None:
         """What is frozen when high availability is turned off goes on like what was frozen before: nobody else
         lets it."""
-        now = self._vms.clock.monotonic()
-        if self._guarding.is_armed():
+        if is_armed:
             self._armed_at = now
             self._freeze_overdue()
         elif self._armed_at is not None:
@@ -76,35 +76,31 @@ class Holding:
             if now - self._armed_at >= DISARMED_S:
                 self._armed_at = None
 
-    def _is_look_due(self) -> bool:
-        is_first = self._looked_at is None or self._guarding.is_armed()
-        return is_first or self._vms.clock.monotonic() - (self._looked_at or 0.0) >= LOOK_S
-
     def close(self) -> None:
         for task in (*self._rounds.values(), *self._works.values()):
             task.cancel()
 
     def _freeze_overdue(self) -> None:
         """Should the guard fail to: what still runs past its time is frozen here."""
+        limit_s = self._guarding.freeze_after_s()
+        for datastore in self._beats.names():
+            age_s = self._beats.own_age_s(datastore)
+            if age_s is not None and age_s >= limit_s:
+                self._freeze_all_on(datastore, age_s)
+
+    def _freeze_all_on(self, datastore: str, age_s: float) -> None:
         running = dict(self._vms.unclaimed)
         running |= {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
-        limit_s = self._guarding.freeze_after_s()
-        for name, (machine, datastore) in running.items():
-            age_s = self._beats.own_age_s(datastore)
-            if age_s is not None and age_s >= limit_s and machine.is_alive and not machine.is_frozen:
+        for name, (machine, its_datastore) in running.items():
+            if its_datastore == datastore and machine.is_alive and not machine.is_frozen:
                 log.warning("%s: frozen by the agent: no beat on %s for %.1f s", name, datastore, age_s)
                 machine.freeze()
 
-    def _is_frozen(self, guest: Guest, is_armed: bool) -> bool:
-        """With high availability off only what was told as frozen: somebody may have stopped it by hand."""
-        if not (is_armed or guest.frozen_why == WHY):
-            return False
-        return self._is_current(guest) and guest.machine.is_frozen
-
     def _is_current(self, guest: Guest) -> bool:
         """It is still the one in care, and nobody is ending it."""
-        is_ending = guest.is_handed_over or guest.ended.is_set() or guest.busy == "killing"
-        return self._vms.guests.get(guest.name) is guest and not is_ending
+        if guest.is_handed_over or guest.busy == "killing" or guest.ended.is_set():
+            return False
+        return self._vms.guests.get(guest.name) is guest
 
     # vms that run ----------------------------------------------------------------------------------
 
@@ -114,23 +110,23 @@ class Holding:
             return
         store = self._vms.mounted(datastore)
         for guest in list(self._vms.guests.values()):
-            if guest.datastore == datastore and self._is_at_rest(guest):
-                try:
-                    await self._look_at(guest, store)
-                except Exception as error:
-                    _log_failure(guest.name, error)
-
-    async def _look_at(self, guest: Guest, store: MountedDatastore) -> None:
-        lease = await read_own(store, guest.name, guest.epoch)
-        if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
-            guest.machine.freeze()
-            self._begin(self._works, guest.name, partial(self._settle_lost, guest))
+            if guest.datastore != datastore or not self._is_at_rest(guest):
+                continue
+            try:
+                lease = await read_own(store, guest.name, guest.epoch)
+                if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
+                    guest.machine.freeze()
+                    self._begin(self._works, guest.name, partial(self._settle_lost, guest))
+            except Exception as error:
+                _log_failure(guest.name, error)
 
     def _is_at_rest(self, guest: Guest) -> bool:
-        """In a move its lease may rightly go elsewhere; the move ends this QEMU then."""
-        if guest.is_in_move or not self._is_current(guest):
+        """In a move its lease may rightly go elsewhere; the move ends this QEMU then. What is frozen is settled
+        from the tick on; with high availability off only what was told as frozen: somebody may have stopped it by
+        hand."""
+        if (guest.busy and guest.is_in_move) or not self._is_current(guest):
             return False
-        return not self._is_frozen(guest, self._guarding.is_armed())
+        return not guest.machine.is_frozen or not (guest.frozen_why == WHY or self._guarding.is_armed())
 
     async def _settle_lost(self, guest: Guest) -> None:
         """It is frozen. Nobody gives a lease back to this host, so the second look must show the same; one that

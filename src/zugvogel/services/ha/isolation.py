@@ -58,7 +58,6 @@ class Isolation:
         self._heartbeats = heartbeats
         self._events = events
         self._hosts = hosts
-        self._interval_s = interval_s
         self._detection_time_ms = detection_time_ms
         self._addresses = addresses
         self._uses_gateway = uses_gateway
@@ -82,8 +81,9 @@ class Isolation:
             self._pinging.cancel()
 
     async def tick(self) -> None:
-        now, interval_s = self._clock.monotonic(), self._interval_s()
-        if self._gaps.tick():
+        is_late = self._gaps.tick()
+        now, interval_s = self._gaps.ticked_at, self._gaps.before_s
+        if is_late:
             self._running_since = now
         if self._isolated is not None and not self.is_isolated():
             self._end(self._isolated, now)
@@ -111,8 +111,9 @@ class Isolation:
     def _agents_silent_since(self) -> float:
         """Silence before this host ran, or while it hung, proves nothing."""
         heard_at = self._heartbeats.last_heard_at()
-        since = max(self._running_since, self._heartbeats.listening_since)
-        return since if heard_at is None else max(since, heard_at)
+        if heard_at is not None and heard_at >= self._running_since:
+            return max(heard_at, self._heartbeats.listening_since)
+        return max(self._running_since, self._heartbeats.listening_since)
 
     def _quiet_since(self) -> float:
         return max(self._agents_silent_since(), self._last_answer_at)

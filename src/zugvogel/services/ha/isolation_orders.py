@@ -33,7 +33,7 @@ class IsolationOrders:
         self._number = 0
 
     def is_any_of(self, datastore: str) -> bool:
-        return any(order.datastore == datastore for _, order in self._given.values())
+        return datastore in [order.datastore for _, order in self._given.values()]
 
     def accepted_epoch(self, vm: str) -> int | None:
         return self._given[vm][1].epoch if vm in self._given else None

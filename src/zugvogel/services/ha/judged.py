@@ -109,13 +109,17 @@ class Judged:
 
     def keep_not_given_up(self, vms: Set[str]) -> None:
         """Forget all others: they are where they should be."""
-        self.kept = {vm: why for vm, why in self.kept.items() if vm in vms}
+        if self.kept:
+            self.kept = {vm: why for vm, why in self.kept.items() if vm in vms}
 
     def was_asked(self, vm: str, now: float) -> bool:
         return now - self._asked_at.get(vm, -ASK_AGAIN_S) < ASK_AGAIN_S
 
     def keep(self, vms: Iterable[str]) -> None:
         """Forget all others: they run."""
+        is_any_waited_for = self.waits or self._leases or self._look_at or self._told
+        if not (is_any_waited_for or self._down_since or self._folder_failures):
+            return  # so it is nearly always
         kept = set(vms)
         self.waits = {vm: wait for vm, wait in self.waits.items() if vm in kept}
         self._leases = {vm: seen for vm, seen in self._leases.items() if vm in kept}

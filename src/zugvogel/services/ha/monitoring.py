@@ -19,6 +19,7 @@ from zugvogel.core.monitoring import Limits, Policy, Pulse, RestartVm, Trouble
 from zugvogel.domain.ha import Monitoring
 from zugvogel.domain.settings import ENABLED
 from zugvogel.domain.task import Severity
+from zugvogel.domain.vm import VmRecord
 from zugvogel.errors import DeadlineExceeded, NotFound, ZugvogelError
 from zugvogel.ports.hypervisor import Machine, MachineEvent, MachineStatus
 from zugvogel.services.local_vms import Guest, LocalVms
@@ -65,6 +66,9 @@ class VmMonitoring:
         self._watched: dict[str, Watched] = {}
         self._restarted_at: dict[str, list[float]] = {}
         self._looks: set[asyncio.Task[None]] = set()
+        self._records: list[VmRecord] = []
+        self._asked: frozenset[str] = frozenset()
+        """Of `_records`, those whose guests are asked."""
         self._ticked_at = vms.clock.monotonic()
         vms.on_event = self.heard
 
@@ -77,16 +81,29 @@ class VmMonitoring:
         """Belongs to each second. Never waits: what there is to look at is looked at by tasks."""
         now = self._clock.monotonic()
         is_late, self._ticked_at = now - self._ticked_at > GAP_S, now
-        for name in self._watched.keys() - self._vms.guests.keys():
-            del self._watched[name]
-        for guest in self._vms.guests.values():
+        guests, asked = self._vms.guests, self._to_be_asked()
+        if self._watched:
+            for name in self._watched.keys() - guests.keys():
+                del self._watched[name]
+        for name, guest in guests.items():
+            if not guest.is_paused and name not in asked:
+                if name in self._watched:
+                    self._watched[name].pulse = NO_PULSE
+                continue
             watched = self._watch(guest)
-            if not guest.is_paused and self._level(guest) is not Monitoring.GUEST:
-                watched.pulse = NO_PULSE
-            elif is_late or not self._can_judge(guest):
+            if is_late or not self._can_judge(guest):
                 watched.pulse = watched.pulse.rested(now)
             elif not watched.is_looked_at:
                 self._begin_look(guest, watched, now)
+
+    def _to_be_asked(self) -> frozenset[str]:
+        """Vms whose guests are asked while they run, made anew when any record of the inventory is another one."""
+        records = self._vms.inventory.vms()
+        if records != self._records:  # the same objects are compared at a glance
+            self._records = records
+            level = Monitoring.GUEST
+            self._asked = frozenset(r.definition.name for r in records if r.definition.ha.monitoring is level)
+        return self._asked
 
     def _watch(self, guest: Guest) -> Watched:
         known = self._watched.get(guest.name)

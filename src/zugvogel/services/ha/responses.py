@@ -52,7 +52,7 @@ class IsolationResponses:
         self._quick = quick
         self._tasks = tasks
         self._stores = stores
-        self._is_isolated: Callable[[], bool] = lambda: is_enabled() and is_isolated()
+        self._is_isolated: Callable[[], bool] = lambda: is_isolated() and is_enabled()
         self._taken: dict[str, str] = {}
         """vm -> the order that was taken up last; not there any more where nothing was done for it."""
         self._again_at: dict[str, tuple[float, str]] = {}

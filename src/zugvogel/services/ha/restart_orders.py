@@ -98,7 +98,7 @@ class RestartOrders:
         return [Ordered(known.definition, known.host) for known in self.under_way.values()]
 
     def is_any_of(self, datastore: str) -> bool:
-        return any(known.order.datastore == datastore for known in self.under_way.values())
+        return datastore in [known.order.datastore for known in self.under_way.values()]
 
     def forget(self, datastore: str) -> None:
         """This host does not judge it any more; the orders stay for the next judge."""
@@ -222,6 +222,10 @@ class RestartOrders:
         """One look at each order of this datastore: is it done, refused, or given to a host that is gone? What is
         wrong with one vm's folder holds up nobody else. Raises `DeadlineExceeded` where the datastore does not
         answer."""
+        name = store.datastore.name
+        orders = [(vm, known) for vm, known in self.under_way.items() if known.order.datastore == name]
+        if not orders:
+            return
         by_name = {status.host.name: status for status in statuses}
         running = {
             vm.name: (status.host.name, vm.epoch)
@@ -230,8 +234,6 @@ class RestartOrders:
             for vm in status.report.vms
             if vm.state is VmState.RUNNING
         }
-        name = store.datastore.name
-        orders = [(vm, known) for vm, known in self.under_way.items() if known.order.datastore == name]
         looks = [self._look(store, known, by_name.get(known.host), running.get(vm)) for vm, known in orders]
         late: DeadlineExceeded | None = None
         for (_, known), failure in zip(orders, await asyncio.gather(*looks, return_exceptions=True), strict=True):
