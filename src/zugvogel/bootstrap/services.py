@@ -132,10 +132,11 @@ class HostServices:
         return mounted
 
     def all_mounted(self) -> list[MountedDatastore]:
+        """For reading alone, as the inventory's lists are."""
         datastores = self.inventory.datastores()
-        if datastores != self._all[0]:  # the same objects are compared at a glance
+        if datastores is not self._all[0]:
             self._all = datastores, [self.mounted(d.name) for d in datastores]
-        return self._all[1].copy()
+        return self._all[1]
 
     # status ----------------------------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class HostServices:
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
-        if hosts != self._primary_in[0]:  # the same objects are compared at a glance
+        if hosts is not self._primary_in[0]:
             self._primary_in = hosts, any(h.name == self.name and h.role is Role.PRIMARY for h in hosts)
         return self._primary_in[1]
 
