@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zugvogel.bootstrap.ha import HaServices, HaWorld, has_fence
@@ -109,14 +110,19 @@ class HostServices:
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
+        self._interval_s = partial(self.inventory.seconds, "das.failuredetectioninterval")
+        self._detection_ms = partial(self.inventory.number, "das.failuredetectiontime")
         self._wire_status()
         self._wire_vms()
+        self._wire_beats()
         self._wire_world()
         self.operations: Operations
 
     def _hosts_changed(self, hosts: list[Host]) -> None:
-        if hosts and hosts != self._known_hosts:
-            self._known_hosts = hosts
+        if not hosts:
+            return
+        is_same, self._known_hosts = hosts == self._known_hosts, hosts  # the same objects are compared at a glance
+        if not is_same:
             self.ports.on_hosts(hosts)
 
     def mounted(self, name: str) -> MountedDatastore:
@@ -143,6 +149,16 @@ class HostServices:
     def _wire_status(self) -> None:
         self.tasks = TaskBoard(self.name, self.ports.registry, self.clock)
         self.events = EventLog(self.name, self.ports.registry, self.clock)
+        self.vms = LocalVms(
+            host=self.name,
+            boot_id=self.boot_id,
+            hypervisor=self.hypervisor,
+            network=self.network,
+            inventory=self.inventory,
+            mounted=self.mounted,
+            events=self.events,
+            clock=self.clock,
+        )
         self.beats = BeatService(
             self.name,
             self.boot_id,
@@ -150,13 +166,6 @@ class HostServices:
             datastores=self.all_mounted,
             interval_s=self._interval_s,
             detection_time_ms=self._detection_ms,
-            hears=lambda: self.heartbeats.hears(),
-            is_isolated=lambda: self.ha.isolation.is_isolated(),
-            may_write=lambda: self.ha.guarding.may_write(),
-            on_good=lambda: self.ha.guarding.tell(),
-            before_promise=lambda: self.ha.guarding.tell(),
-            judge_round=lambda datastore: self.ha.role.round_of(datastore),
-            is_guarded=lambda: self.ha.guarding.may_promise(),
             reads_always=self._is_primary,
         )
         self.reporting = Reporting(
@@ -164,7 +173,7 @@ class HostServices:
             self.boot_id,
             self.clock,
             facts=self.ports.facts,
-            vms=lambda: self.vms.reports(),
+            vms=self.vms.reports,
             datastores=self.all_mounted,
             usable=self.beats.usable,
             reserved=self._reserved,
@@ -197,11 +206,15 @@ class HostServices:
             ha_settings=lambda: ha_settings(self.inventory),
         )
 
-    def _interval_s(self) -> float:
-        return self.inventory.number("das.failuredetectioninterval") / 1000
-
-    def _detection_ms(self) -> int:
-        return self.inventory.number("das.failuredetectiontime")
+    def _wire_beats(self) -> None:
+        """What they say is known by services that are put together over them."""
+        guarding, beats = self.ha.guarding, self.beats
+        beats.hears = self.heartbeats.hears
+        beats.is_isolated = self.ha.isolation.is_isolated
+        beats.may_write = guarding.may_write
+        beats.on_good = beats.before_promise = guarding.tell
+        beats.judge_round = self.ha.role.round_of
+        beats.may_promise = guarding.may_promise
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
@@ -212,16 +225,6 @@ class HostServices:
     # vms -------------------------------------------------------------------------------------------
 
     def _wire_vms(self) -> None:
-        self.vms = LocalVms(
-            host=self.name,
-            boot_id=self.boot_id,
-            hypervisor=self.hypervisor,
-            network=self.network,
-            inventory=self.inventory,
-            mounted=self.mounted,
-            events=self.events,
-            clock=self.clock,
-        )
         self.vms.reserve = self._refuse_without_room
         self.vms.room_known = self._own_report
         records = MigrationRecords(self.mounted)
@@ -296,9 +299,11 @@ class HostServices:
         """(bytes, cpus) of vms that are on their way here, or are being started, all `but` this one."""
         memory, cpus = self.incoming.reserved(but)
         more_memory, more_cpus = self.resume_orders.reserved(but)
-        begun = [d for d in self.vms.starting() if d.name != but]
-        memory += more_memory + sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in begun)
-        return memory, cpus + more_cpus + sum(d.cpus for d in begun)
+        memory, cpus = memory + more_memory, cpus + more_cpus
+        for begun in self.vms.starting():
+            if begun.name != but:
+                memory, cpus = memory + begun.memory_bytes + MEMORY_OVERHEAD_BYTES, cpus + begun.cpus
+        return memory, cpus
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report = self.reporting.current()

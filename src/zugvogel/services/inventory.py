@@ -147,10 +147,11 @@ class Inventory:
 
     def _one(self, key: str, kind: type[M]) -> M | None:
         values = self._values
-        found: M | None = values.parsed.get(key)
-        if found is None and key in values:
+        if key not in values.parsed:
+            if key not in values:
+                return None
             values.parsed[key] = _parsed(kind, values[key])
-            found = values.parsed[key]
+        found: M = values.parsed[key]
         return found
 
     def cluster(self) -> Cluster:
@@ -251,6 +252,11 @@ class Inventory:
         if name not in numbers:
             numbers[name] = int(self.setting(name))
         return numbers[name]
+
+    def seconds(self, name: str) -> float:
+        """A setting in milliseconds, as seconds."""
+        numbers = self._values.numbers
+        return (numbers[name] if name in numbers else self.number(name)) / 1000
 
     # writing ---------------------------------------------------------------------------------
 
