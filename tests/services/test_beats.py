@@ -120,7 +120,7 @@ async def test_a_beat_of_a_large_cluster_fits_its_block_and_names_those_that_do_
     await world.pass_time(2)
     h1 = world.nodes["h1"]
     crowd = tuple(f"host-{i:03}" for i in range(500))
-    h1.beats._hears = lambda: ("h2", *crowd)
+    h1.beats.hears = lambda: ("h2", *crowd)
     await world.pass_time(1)
     beat = world.files["ds"]["h1"]
     assert "host-000" in beat.hears
@@ -164,8 +164,8 @@ async def test_a_host_that_may_not_beat_writes_none_and_says_why() -> None:
     h1 = world.nodes["h1"]
     told: list[float] = []
     may = [True]
-    h1.beats._may_write = lambda: (may[0], "" if may[0] else "the guard does not tick")
-    h1.beats._on_good = lambda: told.append(h1.beats.good_times()["ds"])
+    h1.beats.may_write = lambda: (may[0], "" if may[0] else "the guard does not tick")
+    h1.beats.on_good = lambda: told.append(h1.beats.good_times()["ds"])
     assert h1.beats.promised_ms() is None
     await world.pass_time(2)
     assert told == [world.clock.now - 1, world.clock.now]
@@ -239,7 +239,7 @@ async def test_a_promise_of_a_guard_stands_until_a_beat_without_it_is_written() 
     world = World(hosts=2)
     h1, h2 = world.nodes["h1"], world.nodes["h2"]
     promises = True
-    h2.beats._is_guarded = lambda: promises
+    h2.beats.may_promise = lambda: promises
     await world.pass_time(2)
     assert h1.beats.is_guarded("ds", "h2")
     assert not h1.beats.is_guarded("ds", "h1")

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zugvogel.bootstrap.ha import HaServices, HaWorld, has_fence
@@ -109,14 +110,19 @@ class HostServices:
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
+        self._interval_s = partial(self.inventory.seconds, "das.failuredetectioninterval")
+        self._detection_ms = partial(self.inventory.number, "das.failuredetectiontime")
         self._wire_status()
         self._wire_vms()
+        self._wire_beats()
         self._wire_world()
         self.operations: Operations
 
     def _hosts_changed(self, hosts: list[Host]) -> None:
-        if hosts and hosts != self._known_hosts:
-            self._known_hosts = hosts
+        if not hosts:
+            return
+        is_same, self._known_hosts = hosts == self._known_hosts, hosts  # the same objects are compared at a glance
+        if not is_same:
             self.ports.on_hosts(hosts)
 
     def mounted(self, name: str) -> MountedDatastore:
@@ -132,16 +138,27 @@ class HostServices:
         return mounted
 
     def all_mounted(self) -> list[MountedDatastore]:
+        """For reading alone, as the inventory's lists are."""
         datastores = self.inventory.datastores()
-        if datastores != self._all[0]:  # the same objects are compared at a glance
+        if datastores is not self._all[0]:
             self._all = datastores, [self.mounted(d.name) for d in datastores]
-        return self._all[1].copy()
+        return self._all[1]
 
     # status ----------------------------------------------------------------------------------------
 
     def _wire_status(self) -> None:
         self.tasks = TaskBoard(self.name, self.ports.registry, self.clock)
         self.events = EventLog(self.name, self.ports.registry, self.clock)
+        self.vms = LocalVms(
+            host=self.name,
+            boot_id=self.boot_id,
+            hypervisor=self.hypervisor,
+            network=self.network,
+            inventory=self.inventory,
+            mounted=self.mounted,
+            events=self.events,
+            clock=self.clock,
+        )
         self.beats = BeatService(
             self.name,
             self.boot_id,
@@ -149,13 +166,6 @@ class HostServices:
             datastores=self.all_mounted,
             interval_s=self._interval_s,
             detection_time_ms=self._detection_ms,
-            hears=lambda: self.heartbeats.hears(),
-            is_isolated=lambda: self.ha.isolation.is_isolated(),
-            may_write=lambda: self.ha.guarding.may_write(),
-            on_good=lambda: self.ha.guarding.tell(),
-            before_promise=lambda: self.ha.guarding.tell(),
-            judge_round=lambda datastore: self.ha.role.round_of(datastore),
-            is_guarded=lambda: self.ha.guarding.may_promise(),
             reads_always=self._is_primary,
         )
         self.reporting = Reporting(
@@ -163,7 +173,7 @@ class HostServices:
             self.boot_id,
             self.clock,
             facts=self.ports.facts,
-            vms=lambda: self.vms.reports(),
+            vms=self.vms.reports,
             datastores=self.all_mounted,
             usable=self.beats.usable,
             reserved=self._reserved,
@@ -196,31 +206,25 @@ class HostServices:
             ha_settings=lambda: ha_settings(self.inventory),
         )
 
-    def _interval_s(self) -> float:
-        return self.inventory.number("das.failuredetectioninterval") / 1000
-
-    def _detection_ms(self) -> int:
-        return self.inventory.number("das.failuredetectiontime")
+    def _wire_beats(self) -> None:
+        """What they say is known by services that are put together over them."""
+        guarding, beats = self.ha.guarding, self.beats
+        beats.hears = self.heartbeats.hears
+        beats.is_isolated = self.ha.isolation.is_isolated
+        beats.may_write = guarding.may_write
+        beats.on_good = beats.before_promise = guarding.tell
+        beats.judge_round = self.ha.role.round_of
+        beats.may_promise = guarding.may_promise
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
-        if hosts != self._primary_in[0]:  # the same objects are compared at a glance
+        if hosts is not self._primary_in[0]:
             self._primary_in = hosts, any(h.name == self.name and h.role is Role.PRIMARY for h in hosts)
         return self._primary_in[1]
 
     # vms -------------------------------------------------------------------------------------------
 
     def _wire_vms(self) -> None:
-        self.vms = LocalVms(
-            host=self.name,
-            boot_id=self.boot_id,
-            hypervisor=self.hypervisor,
-            network=self.network,
-            inventory=self.inventory,
-            mounted=self.mounted,
-            events=self.events,
-            clock=self.clock,
-        )
         self.vms.reserve = self._refuse_without_room
         self.vms.room_known = self._own_report
         records = MigrationRecords(self.mounted)
@@ -295,9 +299,11 @@ class HostServices:
         """(bytes, cpus) of vms that are on their way here, or are being started, all `but` this one."""
         memory, cpus = self.incoming.reserved(but)
         more_memory, more_cpus = self.resume_orders.reserved(but)
-        begun = [d for d in self.vms.starting() if d.name != but]
-        memory += more_memory + sum(d.memory_bytes + MEMORY_OVERHEAD_BYTES for d in begun)
-        return memory, cpus + more_cpus + sum(d.cpus for d in begun)
+        memory, cpus = memory + more_memory, cpus + more_cpus
+        for begun in self.vms.starting():
+            if begun.name != but:
+                memory, cpus = memory + begun.memory_bytes + MEMORY_OVERHEAD_BYTES, cpus + begun.cpus
+        return memory, cpus
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
         report = self.reporting.current()

@@ -70,8 +70,9 @@ class BeatService:
     a beat may be written, and why not. `on_good` is called at once after each good one; `before_promise` before
     one is written that promises more than those that stand there: a shorter detection time, or a guard.
     `judge_round`: rounds this host has finished as the active primary of a datastore. `is_guarded`: what a beat
-    may promise (`Beat`). `reads_always` False: this host judges nobody, so the others' beats are read only while
-    somebody asks for them (of 64 hosts, that is 64 reads a second each)."""
+    may promise (`Beat`). These may also be set later, before the first tick. `reads_always` False: this host
+    judges nobody, so the others' beats are read only while somebody asks for them (of 64 hosts, that is 64 reads a
+    second each)."""
 
     def __init__(
         self,
@@ -97,18 +98,21 @@ class BeatService:
         self._datastores = datastores
         self._interval_s = interval_s
         self._detection_time_ms = detection_time_ms
-        self._hears = hears
-        self._is_isolated = is_isolated
-        self._may_write = may_write
-        self._on_good = on_good
-        self._before_promise = before_promise
-        self._judge_round = judge_round
-        self._is_guarded = is_guarded
+        self.hears = hears
+        self.is_isolated = is_isolated
+        self.may_write = may_write
+        self.on_good = on_good
+        self.before_promise = before_promise
+        self.judge_round = judge_round
+        self.may_promise = is_guarded
         self._reads_always = reads_always
         self._beat = Beat(host=host, boot_id=boot_id, counter=0)
+        self._followed: list[MountedDatastore] = []
         self._watches: dict[str, _Watch] = {}
         self._paces_ms = (0, 0)
         """The detection times, which give the pace, at the tick before the last and at the last."""
+        self._fitting: tuple[str, ...] = ()
+        """Hosts that this one hears, and that fit a beat."""
         self.rounds = 0
         """Counts what may have changed here: rounds that were begun or have ended."""
 
@@ -118,7 +122,10 @@ class BeatService:
 
     async def tick(self) -> None:
         """Belongs to each interval. Start a round on every datastore that has none under way."""
-        follow(self._watches, self._datastores(), _Watch)
+        mounted = self._datastores()
+        if mounted != self._followed:
+            follow(self._watches, mounted, _Watch)
+            self._followed = list(mounted)
         self._paces_ms = (self._paces_ms[1], self._detection_time_ms())
         for watch in self._watches.values():
             if watch.task is None or watch.task.done():
@@ -142,7 +149,8 @@ class BeatService:
             return False, watch.failure
         if watch.round_since is not None:
             busy_s = self._clock.monotonic() - watch.round_since
-            if busy_s > max(LATE_INTERVALS * self._interval_s(), LATE_AFTER * self._detection_time_ms() / 1000):
+            is_overdue = busy_s > LATE_INTERVALS * self._interval_s()
+            if is_overdue and busy_s > LATE_AFTER * self._detection_time_ms() / 1000:
                 return False, "it does not answer: the last beat is still under way"
         return True, ""
 
@@ -154,10 +162,10 @@ class BeatService:
 
     def own_age_s(self, datastore: str) -> float | None:
         """Seconds since this host began its last good beat there; None: there was none yet."""
-        watch = self._watches.get(datastore)
-        if watch is None or watch.last_good_at is None:
+        if datastore not in self._watches:
             return None
-        return self._clock.monotonic() - watch.last_good_at
+        began_at = self._watches[datastore].last_good_at
+        return None if began_at is None else self._clock.monotonic() - began_at
 
     def good_times(self) -> dict[str, float]:
         """datastore -> when this host began its last good beat there, on its own clock."""
@@ -165,7 +173,11 @@ class BeatService:
 
     def promised_ms(self) -> int | None:
         """The lowest detection time by which others may judge this host now: it is in the beats they see."""
-        return min((w.promised_ms for w in self._watches.values() if w.promised_ms), default=None)
+        lowest = None
+        for watch in self._watches.values():
+            if watch.promised_ms and (lowest is None or watch.promised_ms < lowest):
+                lowest = watch.promised_ms
+        return lowest
 
     def guards_promised(self) -> set[str]:
         """Datastores where others read, or may read, in this host's beat that a guard is armed here."""
@@ -253,61 +265,51 @@ class BeatService:
         self.rounds += 1
 
     async def _write(self, watch: _Watch) -> None:
-        may_write, why_not = self._may_write()
+        may_write, why_not = self.may_write()
         if not may_write:
             raise Refused(why_not)
         started = self._clock.monotonic()
         # From the boot clock, so that it grows across restarts of the agent within one boot as well.
         counter = max(watch.counter + 1, int(started * 1000))
         # Copied, not validated: these are this host's own values, once an interval for each datastore.
-        beat = self._beat.replaced(
+        beat = self._beat = self._beat.replaced(
             counter=counter,
-            is_isolated=self._is_isolated(),
+            is_isolated=self.is_isolated(),
             hears=self._told_heard(watch),
             detection_time_ms=self._detection_time_ms(),
-            judge_round=self._judge_round(watch.mounted.datastore.name),
-            is_guarded=self._is_guarded(),
+            judge_round=self.judge_round(watch.mounted.datastore.name),
+            is_guarded=self.may_promise(),
         )
         self._promise(watch, beat)
         try:
             await watch.mounted.beats.write(beat)
         except BaseException:
-            watch.late_ms = min(beat.detection_time_ms, watch.late_ms or beat.detection_time_ms)
+            watch.late_ms = _lower(beat, watch.late_ms)
             watch.is_guard_late = watch.is_guard_late or beat.is_guarded
             raise
-        self._follow_streak(watch)
-        self._stands(watch, beat)
+        ended = self._clock.monotonic()
+        _follow_streak(watch, ended)
+        _stands(watch, beat)
         watch.counter = counter
         watch.last_good_at = started
-        watch.took_s = self._clock.monotonic() - started
-        self._on_good()
+        watch.took_s = ended - started
+        self.on_good()
 
     def _promise(self, watch: _Watch, beat: Beat) -> None:
         """The guard knows of it before others can: this agent may end right after the write."""
         before = (watch.promised_ms, watch.is_guard_promised)
-        watch.promised_ms = min(beat.detection_time_ms, watch.promised_ms or beat.detection_time_ms)
+        watch.promised_ms = _lower(beat, watch.promised_ms)
         watch.is_guard_promised = watch.is_guard_promised or beat.is_guarded
         if (watch.promised_ms, watch.is_guard_promised) != before:
-            self._before_promise()
-
-    def _stands(self, watch: _Watch, beat: Beat) -> None:
-        """`beat` was written, and stands until an earlier write that was given up lands over it."""
-        if not watch.mounted.beats.may_still_land():
-            watch.late_ms, watch.is_guard_late = 0, False
-        watch.promised_ms = min(beat.detection_time_ms, watch.late_ms or beat.detection_time_ms)
-        watch.is_guard_promised = beat.is_guarded or watch.is_guard_late
-
-    def _follow_streak(self, watch: _Watch) -> None:
-        """A beat was written. Others saw the one before it from its start on at the earliest, and see this one
-        from now on at the latest."""
-        now, limit_s = self._clock.monotonic(), FROZEN_AFTER * watch.promised_ms / 1000
-        if watch.last_good_at is None or now - watch.last_good_at >= limit_s:
-            watch.unbroken_since = now
+            self.before_promise()
 
     def _told_heard(self, watch: _Watch) -> tuple[str, ...]:
         """Whom this host hears, as many as fit a beat; those first whose beats do not move here."""
-        heard = self._hears()
+        heard = self.hears()
+        if heard == self._fitting:
+            return heard
         if hearing.fits(heard):
+            self._fitting = heard
             return heard
         gap_s = self._max_gap_s()
         moving = {name for name, seen in watch.seen.items() if seen.stillness.still_s < gap_s}
@@ -324,17 +326,38 @@ class BeatService:
         max_gap_s, known = self._max_gap_s(), watch.seen
         seen: dict[str, SeenBeat] = {}
         for host, beat in beats.items():
-            before, mark = known.get(host), (beat.boot_id, beat.counter)
-            if before is None:
-                after = Stillness(mark, ended_at, ended_at)
+            mark = (beat.boot_id, beat.counter)
+            if host not in known or mark != known[host].stillness.mark:  # a sign of life, the usual case
+                seen[host] = SeenBeat(beat, Stillness(mark, ended_at, ended_at))
             else:
-                after = before.stillness.observe(mark, read_at, max_gap_s, ended_at)
-            seen[host] = SeenBeat(beat, after)
-        for host in known.keys() - beats.keys():
-            beat, still = known[host]
-            seen[host] = SeenBeat(beat, still.observe(None, read_at, max_gap_s, ended_at))
+                seen[host] = SeenBeat(beat, known[host].stillness.observe(mark, read_at, max_gap_s, ended_at))
+        if not known.keys() <= seen.keys():
+            for host in known.keys() - beats.keys():
+                beat, still = known[host]
+                seen[host] = SeenBeat(beat, still.observe(None, read_at, max_gap_s, ended_at))
         watch.seen = seen
 
     def _max_gap_s(self) -> float:
         """A shortened detection time makes no pause of what was still read at the pace before."""
         return APART * max(self._detection_time_ms(), *self._paces_ms) / 1000
+
+
+def _lower(beat: Beat, known_ms: int) -> int:
+    """`known_ms` 0: none is known."""
+    return beat.detection_time_ms if not known_ms or beat.detection_time_ms < known_ms else known_ms
+
+
+def _stands(watch: _Watch, beat: Beat) -> None:
+    """`beat` was written, and stands until an earlier write that was given up lands over it."""
+    if not watch.mounted.beats.may_still_land():
+        watch.late_ms, watch.is_guard_late = 0, False
+    watch.promised_ms = _lower(beat, watch.late_ms)
+    watch.is_guard_promised = beat.is_guarded or watch.is_guard_late
+
+
+def _follow_streak(watch: _Watch, now: float) -> None:
+    """A beat was written. Others saw the one before it from its start on at the earliest, and see this one from
+    `now` on at the latest."""
+    limit_s = FROZEN_AFTER * watch.promised_ms / 1000
+    if watch.last_good_at is None or now - watch.last_good_at >= limit_s:
+        watch.unbroken_since = now

@@ -27,8 +27,10 @@ class DiskStops:
 
     async def begin(self) -> None:
         """Belongs to each second: `tick`, where there is something to look at, beside whatever else goes on."""
-        if any(g.is_paused or g.frozen_why == WHY for g in self._vms.guests.values()):
-            self.looks.begin(self._vms.host, self.tick)
+        for guest in self._vms.guests.values():
+            if guest.is_paused or guest.frozen_why == WHY:
+                self.looks.begin(self._vms.host, self.tick)
+                return
 
     async def tick(self) -> None:
         for guest in list(self._vms.guests.values()):

@@ -16,7 +16,7 @@ import logging
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from zugvogel.domain.host import Heartbeat, Host, HostReport, Role
 from zugvogel.errors import NotFound, ZugvogelError
@@ -31,17 +31,18 @@ FULL_REPORTS = 2
 """Heartbeats after a change that carry the whole report."""
 
 
-class Heard(NamedTuple):
+@dataclass(slots=True)
+class Heard:
     """The last heartbeat of a host, `at` on this host's monotonic clock, and the last report known.
     `differs_since`: the first heartbeat, since that report came, that told of another; None: none did.
-    `boot_since`: the first one of that boot."""
+    `boot_since`: the first one of that boot. It is brought up to date with each heartbeat."""
 
     heartbeat: Heartbeat
     at: float
-    report: HostReport | None
-    report_digest: str
+    boot_since: float
+    report: HostReport | None = None
+    report_digest: str = ""
     differs_since: float | None = None
-    boot_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class HeartbeatService:
         self._own: HostReport | None = None
         self._own_digest = ""
         self._full_left = 0
-        self._template = Heartbeat(host=host, boot_id=boot_id, sequence=0, digest="")
+        self._sign_of_life = self._last = Heartbeat(host=host, boot_id=boot_id, sequence=0, digest="")
         self._listed: list[Host] = []
         self._known: dict[str, Host] = {}
         self._primaries: list[Host] = []
@@ -115,7 +116,7 @@ class HeartbeatService:
             self._sender.send(host, heartbeat)
         me = self._known.get(self._host)
         if self._secondaries and me is not None and me.role is Role.PRIMARY:
-            sign_of_life = self._template.replaced(sequence=self._sequence)
+            sign_of_life = self._sign_of_life.replaced(sequence=self._sequence)
             for host in self._secondaries:
                 self._sender.send(host, sign_of_life)
 
@@ -124,26 +125,25 @@ class HeartbeatService:
         name = heartbeat.host
         if name not in self._known:
             self._know()
-        host = self._known.get(name)
-        if host is None or name == self._host:
+        if name not in self._known or name == self._host:
             return
-        before = self._heard.get(name)
-        if before is None:
-            insort(self._names, name)
-            report, digest, differs_since = None, "", None
-        else:
-            report, digest, differs_since = before.report, before.report_digest, before.differs_since
-        if heartbeat.report is not None:
-            report, digest = heartbeat.report, heartbeat.digest
         now = self._last_heard_at = self._clock.monotonic()
         self.taken += 1
-        is_other = heartbeat.digest not in ("", digest)
-        differs_since = (differs_since or now) if is_other else None
-        is_same_boot = before is not None and before.heartbeat.boot_id == heartbeat.boot_id
-        boot_since = before.boot_since if before is not None and is_same_boot else now
-        self._heard[name] = Heard(heartbeat, now, report, digest, differs_since, boot_since)
-        if is_other and name not in self._fetches:
-            self._fetches[name] = asyncio.create_task(self._fetch(host))
+        if name not in self._heard:
+            insort(self._names, name)
+            self._heard[name] = Heard(heartbeat, now, boot_since=now)
+        heard = self._heard[name]
+        if heard.heartbeat.boot_id != heartbeat.boot_id:
+            heard.boot_since = now
+        heard.heartbeat, heard.at = heartbeat, now
+        if heartbeat.report is not None:
+            heard.report, heard.report_digest = heartbeat.report, heartbeat.digest
+        if heartbeat.digest in ("", heard.report_digest):
+            heard.differs_since = None
+            return
+        heard.differs_since = heard.differs_since or now
+        if name not in self._fetches:
+            self._fetches[name] = asyncio.create_task(self._fetch(self._known[name]))
 
     @property
     def listening_since(self) -> float:
@@ -190,10 +190,10 @@ class HeartbeatService:
         self._sequence += 1
         self._refresh_own()
         is_full = self._full_left > 0
-        self._full_left = max(0, self._full_left - 1)
+        self._full_left -= is_full
         load = self._load()
         # Copied, not validated: these are this host's own values.
-        return self._template.replaced(
+        self._last = self._last.replaced(
             sequence=self._sequence,
             digest=self._own_digest,
             load1=load.load1,
@@ -202,6 +202,7 @@ class HeartbeatService:
             hears=self.hears(),
             report=self._own if is_full else None,
         )
+        return self._last
 
     def _refresh_own(self) -> None:
         report = self._report()
@@ -224,9 +225,7 @@ class HeartbeatService:
             heard = self._heard.get(host.name)
             if heard is not None and report.host == host.name:
                 self.taken += 1
-                self._heard[host.name] = heard._replace(
-                    report=report, report_digest=str(answer["digest"]), differs_since=None
-                )
+                heard.report, heard.report_digest, heard.differs_since = report, str(answer["digest"]), None
             self._fetch_failures.pop(host.name, None)
         except (ZugvogelError, ValueError, KeyError) as error:
             # The next heartbeat asks again; the cause is told once.

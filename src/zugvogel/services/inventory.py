@@ -23,7 +23,7 @@ from zugvogel.domain.user import EndedSession, SessionKey, User
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
 from zugvogel.errors import Conflict, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
-from zugvogel.ports.registry import Change, Registry
+from zugvogel.ports.registry import Change, Entry, Registry
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +54,23 @@ class Observation(Model):
 
 
 class _Values(dict[str, bytes]):
-    """Key -> value. `lists`: prefix -> what was made of all values below it, until one of them changes: they are
-    asked for dozens of times a second and change hardly ever."""
+    """Key -> value; and what was made of the values, until one of them changes: they are asked for dozens of
+    times a second and change hardly ever."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.changes = 0
+        """Counts what was set or removed."""
+        self.parsed: dict[str, Any] = {}
+        """Key -> what its value says."""
         self.lists: dict[str, list[Any]] = {}
+        """prefix -> what was made of all values below it."""
         self._keys: dict[str, list[str]] = {}
         """prefix -> all keys below it, in order."""
         self.settings: dict[str, int | str | bool] = {}
         """As they count now, each beside the others."""
+        self.numbers: dict[str, int] = {}
+        """Those of the settings that were asked for as whole numbers."""
 
     def __setitem__(self, key: str, value: bytes) -> None:
         self._changed(key, is_other=key not in self)
@@ -90,31 +97,37 @@ class _Values(dict[str, bytes]):
 
     def _changed(self, key: str, *, is_other: bool) -> None:
         """`is_other`: a key comes or goes."""
+        self.changes += 1
+        self.parsed.pop(key, None)
         prefix = key[: key.find("/") + 1]
         self.lists.pop(prefix, None)
         if is_other:
             self._keys.pop(prefix, None)
         if prefix == "settings/":
             self.settings.clear()
+            self.numbers.clear()
 
 
 @lru_cache(maxsize=1 << 15)
 def _parsed(kind: type[Model], raw: bytes) -> Model:
-    """Each value is parsed once, for all that hold it: these are asked for several times a second."""
+    """Each value is parsed once, for all that hold it."""
     return kind.model_validate_json(raw)
 
 
 class Inventory:
-    """`seed_hosts`: hosts known from disk, used until the registry has answered once."""
+    """`seed_hosts`: hosts known from disk, used until the registry has answered once.
+
+    Lists are for reading alone: the same one is given until something in it changes, and then another one."""
 
     def __init__(self, registry: Registry, clock: Clock, seed_hosts: list[Host]) -> None:
         self._registry = registry
         self._clock = clock
         self._seed_hosts = seed_hosts
         self._values = _Values()
-        self._ordered: tuple[list[Host] | None, list[Host]] = None, []
         self._seen_on: tuple[list[VmRecord], dict[str, list[VmRecord]]] = ([], {})
         self._revisions: dict[str, int] = {}
+        self._snapshot: tuple[dict[str, Entry], int] = {}, -1
+        """What was taken in of the last one, and the values' `changes` after it."""
         self._generation = 0
         self._pending: dict[str, Observation] = {}
         self._wake = asyncio.Event()
@@ -124,15 +137,22 @@ class Inventory:
     # reading ---------------------------------------------------------------------------------
 
     def _all(self, prefix: str, kind: type[M]) -> list[M]:
-        found = self._values.lists.get(prefix)
-        if found is None:
-            values = self._values
-            found = values.lists[prefix] = [_parsed(kind, values[key]) for key in values.below(prefix)]
-        return list(found)
+        values = self._values
+        if prefix not in values.lists:
+            values.lists[prefix] = self._made_of(prefix, kind)
+        return values.lists[prefix]
+
+    def _made_of(self, prefix: str, kind: type[M]) -> list[Any]:
+        return [_parsed(kind, self._values[key]) for key in self._values.below(prefix)]
 
     def _one(self, key: str, kind: type[M]) -> M | None:
-        raw = self._values.get(key)
-        return None if raw is None else cast(M, _parsed(kind, raw))
+        values = self._values
+        if key not in values.parsed:
+            if key not in values:
+                return None
+            values.parsed[key] = _parsed(kind, values[key])
+        found: M = values.parsed[key]
+        return found
 
     def cluster(self) -> Cluster:
         found = self._one("cluster", Cluster)
@@ -141,11 +161,11 @@ class Inventory:
         return found
 
     def hosts(self) -> list[Host]:
-        found = self._values.lists.get("hosts/")
-        if found is None or self._ordered[0] is not found:
-            ordered = sorted(self._all("hosts/", Host) or self._seed_hosts, key=_ordinal)
-            self._ordered = self._values.lists["hosts/"], ordered
-        return self._ordered[1].copy()
+        """In the order of their addition."""
+        lists = self._values.lists
+        if "hosts/" not in lists:
+            lists["hosts/"] = sorted(self._made_of("hosts/", Host) or self._seed_hosts, key=_ordinal)
+        return lists["hosts/"]
 
     def host(self, name: str) -> Host:
         for host in self.hosts():
@@ -180,14 +200,13 @@ class Inventory:
 
     def vms_on(self, host: str) -> list[VmRecord]:
         """Those that were last seen there. Found at once: each host asks for its own, of all that there are."""
-        self.vms()
-        known = self._values.lists["vms/"]
+        known = self.vms()
         if self._seen_on[0] is not known:
             found: dict[str, list[VmRecord]] = {}
             for record in known:
                 found.setdefault(record.host or "", []).append(record)
             self._seen_on = (known, found)
-        return list(self._seen_on[1].get(host, ()))
+        return self._seen_on[1].get(host, [])
 
     def vm(self, name: str) -> VmRecord:
         found = self._one(f"vms/{name}", VmRecord)
@@ -215,12 +234,12 @@ class Inventory:
 
     def setting(self, name: str) -> int | str | bool:
         """As it counts now, beside the others."""
-        found = self._values.settings.get(name)
-        if found is None:
+        settings = self._values.settings
+        if name not in settings:
             if name not in SETTINGS:
                 raise NotFound(f"there is no setting {name}", "see: zv settings list")
-            found = self._values.settings[name] = in_effect(name, self._setting(name), self.setting)
-        return found
+            settings[name] = in_effect(name, self._setting(name), self.setting)
+        return settings[name]
 
     def _setting(self, name: str) -> int | str | bool:
         raw = self._values.get(f"settings/{name}")
@@ -229,8 +248,15 @@ class Inventory:
 
     def number(self, name: str) -> int:
         """A setting that is a whole number."""
-        found = self._values.settings.get(name)
-        return int(self.setting(name) if found is None else found)
+        numbers = self._values.numbers
+        if name not in numbers:
+            numbers[name] = int(self.setting(name))
+        return numbers[name]
+
+    def seconds(self, name: str) -> float:
+        """A setting in milliseconds, as seconds."""
+        numbers = self._values.numbers
+        return (numbers[name] if name in numbers else self.number(name)) / 1000
 
     # writing ---------------------------------------------------------------------------------
 
@@ -267,7 +293,7 @@ class Inventory:
             entry = await self._registry.get(f"vms/{name}")
             if entry is None:
                 raise NotFound(f"there is no vm {name}", "see: zv vm list")
-            before = VmRecord.model_validate_json(entry.value)
+            before = _record(entry.value)
             after = change(before)
             if after == before:
                 return before
@@ -324,13 +350,18 @@ class Inventory:
         entries, revision = await self._registry.snapshot("")
         self._follow_generation(next((e.value for e in entries if e.key == GENERATION), b"0"))
         fresh = {e.key: e for e in entries if e.key.startswith(PREFIXES)}
+        if self._pending or self._snapshot != (fresh, self._values.changes):
+            self._take_all(fresh)
+            self._snapshot = fresh, -1 if self._pending else self._values.changes
+        self._loaded()
+        return revision
+
+    def _take_all(self, fresh: dict[str, Entry]) -> None:
         for key in set(self._values) - set(fresh):
             del self._values[key]
             self._revisions.pop(key, None)
         for entry in fresh.values():
             self._keep(entry.key, entry.value, entry.revision)
-        self._loaded()
-        return revision
 
     def _follow_generation(self, value: bytes) -> bool:
         """True: a newer one, whose revisions are not to be compared with those before. Raises Unreachable for an
@@ -371,10 +402,12 @@ class Inventory:
 
     def _with_pending(self, key: str, value: bytes) -> bytes:
         """What this host observed and the registry does not have yet is not forgotten over an older value."""
-        seen = self._pending.get(key.removeprefix("vms/")) if key.startswith("vms/") else None
+        if not self._pending or not key.startswith("vms/"):
+            return value
+        seen = self._pending.get(key.removeprefix("vms/"))
         if seen is None:
             return value
-        return apply_observation(VmRecord.model_validate_json(value), seen).model_dump_json().encode()
+        return apply_observation(_record(value), seen).model_dump_json().encode()
 
     async def _write_observations(self) -> None:
         while True:
@@ -396,6 +429,10 @@ class Inventory:
             return
         if self._pending.get(seen.vm) == seen:
             del self._pending[seen.vm]
+
+
+def _record(raw: bytes) -> VmRecord:
+    return cast(VmRecord, _parsed(VmRecord, raw))
 
 
 def _ordinal(host: Host) -> int:

@@ -61,8 +61,6 @@ class Guest:
     awaits_heir: bool = False
     end_reason: str = ""
     end_how: str = ""
-    told: tuple[object, VmReport] | None = None
-    """What its last report was made of, and the report."""
     report: tuple[object, VmReport] | None = None
     """The last one, and what it was made of."""
     watcher: asyncio.Task[None] | None = None
@@ -120,6 +118,8 @@ class LocalVms:
         self._starting: dict[str, VmDefinition | None] = {}
         """Vms that are being started here; with their definition from when there was room for them."""
         self._ending: set[str] = set()
+        self._reports: tuple[list[tuple[object, ...]], tuple[VmReport, ...]] = [], ()
+        """What the last ones were made of, and they."""
 
     def guest(self, name: str) -> Guest:
         found = self.guests.get(name)
@@ -160,12 +160,21 @@ class LocalVms:
         return name in self.guests and self.guests[name].busy == LOOKING
 
     def reports(self) -> tuple[VmReport, ...]:
-        return tuple([self._report(g) for g in self.guests.values()])
+        """The same object while nothing has changed: it is asked for several times a second."""
+        made_of: list[tuple[object, ...]] = [
+            (g.machine, g.frozen_why, g.epoch, g.busy, g.awaits_heir, g.definition.nics and self._addresses(g))
+            for g in self.guests.values()
+        ]
+        if made_of != self._reports[0]:
+            self._reports = made_of, tuple([self._report(g) for g in self.guests.values()])
+        return self._reports[1]
+
+    def _addresses(self, guest: Guest) -> tuple[str, ...]:
+        return tuple([a for n in guest.definition.nics for a in self.network.learned_addresses(n.mac)])
 
     def _report(self, guest: Guest) -> VmReport:
-        """The same object while nothing has changed: it is asked for several times a second."""
-        d = guest.definition
-        addresses = tuple([a for n in d.nics for a in self.network.learned_addresses(n.mac)])
+        """The same object while nothing that it tells has changed."""
+        d, addresses = guest.definition, self._addresses(guest)
         is_migrating = guest.busy in {MIGRATING, SAVING}
         made_of = (guest.frozen_why, guest.epoch, addresses, is_migrating, guest.awaits_heir)
         if guest.report is None or guest.report[0] != made_of:
@@ -242,6 +251,8 @@ class LocalVms:
 
     def starting(self) -> list[VmDefinition]:
         """Vms that have room here and are no guests yet."""
+        if not self._starting:
+            return []
         return [d for name, d in self._starting.items() if d is not None and name not in self.guests]
 
     async def _claim_start(self, store: MountedDatastore, name: str, judged_epoch: int | None) -> Lease:

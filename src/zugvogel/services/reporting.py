@@ -17,8 +17,9 @@ START_S = 5.0
 
 
 class Reporting:
-    """`usable`: datastore name -> (is usable, why not), from the beats. `reserved`: (bytes, cpus) held for
-    incoming vms. Sizes are asked in the background, so that a hung datastore delays nothing."""
+    """`vms`: another value whenever one of them changed. `usable`: datastore name -> (is usable, why not), from
+    the beats. `reserved`: (bytes, cpus) held for incoming vms. Sizes are asked in the background, so that a hung
+    datastore delays nothing."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Reporting:
             self._has_begun = self._is_ready() or self._clock.monotonic() - self._began_at > START_S
             if not self._has_begun:
                 return None
-        vms = tuple(sorted(self._vms(), key=_name))
+        vms = self._vms()
         datastores = tuple([self._datastore(m.datastore.name) for m in self._datastores()])
         made_of = (self._facts, vms, datastores, self._reserved())
         if self._last is None or made_of != self._made_of:
@@ -87,7 +88,7 @@ class Reporting:
                 host=self._host,
                 boot_id=self._boot_id,
                 facts=self._facts,
-                vms=vms,
+                vms=tuple(sorted(vms, key=_name)),
                 datastores=datastores,
                 reserved_bytes=reserved_bytes,
                 reserved_cpus=reserved_cpus,

@@ -72,6 +72,7 @@ async def test_what_the_new_agent_knows_itself_replaces_it_piece_by_piece() -> N
     assert host.orders.freeze_after_s == 1.8  # the beat that stands there may tell of it
     host.mounts["ds"].fault = ""
     host.beats._watches.clear()
+    host.beats._followed.clear()
     host.heard_at = 1001.5
     await host.seconds(1)
     assert host.orders.good_at == {"ds": host.clock.now}
