@@ -125,3 +125,29 @@ def test_one_that_was_killed_ticks_no_more_until_it_is_started(world: World) -> 
     report = guard.report()
     assert report is not None
     assert now(world) - report.ticked_at <= TICK_S
+
+
+def test_a_vm_that_ended_while_it_was_kept_stopped_is_told_no_more(world: World) -> None:
+    one, guard = going(world, "h1", "v1"), world.hosts["h1"].guard
+    guard.tell(orders(world, one, now(world)))
+    world.loop.run_until(world.loop.now + FREEZE_S + 60)
+    report = guard.report()
+    assert report is not None
+    assert list(report.frozen) == ["v1"]
+    one.die("killed by signal 9")
+    world.loop.run_until(world.loop.now + 0.02 + TICK_S)
+    report = guard.report()
+    assert report is not None
+    assert report.frozen == {}
+
+
+def test_vms_of_another_datastore_are_frozen_in_their_turn(world: World) -> None:
+    one, other = going(world, "h1", "v1"), going(world, "h1", "v2")
+    guard = world.hosts["h1"].guard
+    told, at = orders(world, one, now(world)), now(world)
+    later = GuardedVm(vm="v2", pid=other.pid, start=other.start_ticks, datastore="ds2")
+    guard.tell(told.model_copy(update={"good_at": {"ds": at, "ds2": at + 5.0}, "vms": (*told.vms, later)}))
+    world.loop.run_until(world.loop.now + FREEZE_S + TICK_S)
+    assert (one.is_frozen, other.is_frozen) == (True, False)
+    world.loop.run_until(world.loop.now + 5.0)
+    assert (one.is_frozen, other.is_frozen) == (True, True)

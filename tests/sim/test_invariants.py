@@ -39,7 +39,7 @@ class Watched:
 
     def link(self, vm: str, host: str, state: LeaseState = LeaseState.RELEASED) -> None:
         """As a host would that cares for no rule."""
-        top = self.world.files["ds"].leases[vm].top()
+        top = self.world.files["ds"].leases[vm].top
         assert top is not None
         holder = Holder(host=host, boot_id="x") if state is LeaseState.RUNNING else None
         claim = Lease(vm=vm, epoch=top.epoch + 1, state=state, holder=holder, why="by hand")
@@ -105,7 +105,7 @@ def test_proof_is_asked_for_the_moment_a_claim_begins_to_be_written(
     world = watched.world
     world.hosts["h1"].pause_agent()
     world.run_until(world.loop.now + silent_s)
-    top = world.files["ds"].leases["v1"].top()
+    top = world.files["ds"].leases["v1"].top
     assert top is not None
     claim = Lease(vm="v1", epoch=top.epoch + 1, state=LeaseState.RELEASED, holder=None, why="by hand")
     claiming = begin(world, mount(world, "h2").leases.claim(claim))

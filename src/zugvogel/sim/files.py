@@ -19,18 +19,16 @@ Linked = Callable[[str, Lease | None, Lease], None]
 
 @dataclass(slots=True)
 class LeaseChain:
-    """``lease.1`` to ``lease.<highest>`` of one vm or role."""
+    """``lease.1`` to ``lease.<highest>`` of one vm or role; `top` is the last."""
 
     by_epoch: dict[int, Lease] = field(default_factory=dict)
     highest: int = 0
-
-    def top(self) -> Lease | None:
-        return self.by_epoch.get(self.highest)
+    top: Lease | None = None
 
     def link(self, claim: Lease) -> Lease | None:
         """As link(2) of a file that must not exist yet. Returns the lease before, when this call linked it; the
         same claim again changes nothing and returns itself. Raises LeaseTaken."""
-        top = self.top()
+        top = self.top
         if self.highest >= claim.epoch:
             if top == claim:
                 return claim
@@ -39,7 +37,7 @@ class LeaseChain:
                 "read the lease again before deciding",
                 epoch=self.highest,
             )
-        self.by_epoch[claim.epoch] = claim
+        self.by_epoch[claim.epoch] = self.top = claim
         self.highest = claim.epoch
         for old in [e for e in self.by_epoch if e <= claim.epoch - KEPT_EPOCHS]:
             del self.by_epoch[old]

@@ -7,9 +7,10 @@ real one's round would be, and what it reports is what the rounds in between wou
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from zugvogel.core.guarding import vms_to_freeze
+from zugvogel.core.guarding import is_stale, vms_to_freeze
 from zugvogel.domain.guard import GuardedVm, GuardOrders, GuardReport
 from zugvogel.sim.loop import Domain, Handle
 
@@ -34,6 +35,11 @@ class SimGuard:
         self._since = 0.0
         """Its rounds are at this instant of its clock and every TICK_S after it."""
         self._frozen: dict[str, float] = {}
+        self._looked_at: float | None = None
+        """The last round that had something to decide; None: what it decided may not hold any more."""
+        self._vms: tuple[GuardedVm, ...] = ()
+        self._stores: frozenset[str] = frozenset()
+        """Where `_vms`, those told last, lie."""
         self._wake: Handle | None = None
         self._wake_at = math.inf
         self._stuck_calls = 0
@@ -41,7 +47,9 @@ class SimGuard:
     # what the agent does ---------------------------------------------------------------------------
 
     def tell(self, orders: GuardOrders) -> None:
-        self._orders = orders
+        self._orders, self._looked_at = orders, None
+        if orders.vms is not self._vms:
+            self._vms, self._stores = orders.vms, frozenset(vm.datastore for vm in orders.vms)
         if self._domain is not None and self._is_due_before(self._wake_at):
             self._arm()
 
@@ -71,6 +79,7 @@ class SimGuard:
         self._domain = Domain(self._host.world.loop, f"guard of {self._host.name}")
         self._stuck_calls = 0
         self._since = self._clock.monotonic() + START_S
+        self._looked_at = None
         self._arm()
 
     def end(self) -> None:
@@ -91,6 +100,13 @@ class SimGuard:
         if self._domain is not None and self._domain.is_stopped:
             self._since = self._clock.monotonic() + 0.001
             self._domain.resume()
+            self._looked_at = None
+            self._arm()
+
+    def machine_changed(self) -> None:
+        """One was let go, or has ended: what it keeps stopped is looked at in its next round."""
+        if self._frozen and self._domain is not None:
+            self._looked_at = None
             self._arm()
 
     # rounds ----------------------------------------------------------------------------------------
@@ -107,14 +123,20 @@ class SimGuard:
             self._report = REPORT.replaced(ticked_at=at, frozen=self._frozen)
 
     def _due_at(self) -> float:
-        """When a vm's time may be over, if nothing is told before; with frozen ones: the next round."""
-        orders = self._orders
-        if orders is None or not (orders.is_armed or self._frozen):
+        """When a vm's time may be over, if nothing is told and nothing changes before. Those whose time was over
+        in the last round stand still, and would be stopped again and again."""
+        orders, looked_at = self._orders, self._looked_at
+        if orders is None:
             return math.inf
-        if self._frozen:
+        if self._frozen and looked_at is None:
             return 0.0
+        if not orders.is_armed:
+            return math.inf
+        stores: Iterable[str] = self._stores
+        if looked_at is not None:
+            stores = [store for store in stores if not is_stale(orders, store, looked_at)]
         good_at, limit_s = orders.good_at, orders.freeze_after_s
-        return min((good_at.get(vm.datastore, -math.inf) + limit_s for vm in orders.vms), default=math.inf)
+        return min([good_at.get(store, -math.inf) + limit_s for store in stores], default=math.inf)
 
     def _is_due_before(self, at: float) -> bool:
         return self._due_at() < at - TICK_S
@@ -142,7 +164,7 @@ class SimGuard:
         for vm in vms_to_freeze(orders, now):
             if self._freeze(vm):
                 frozen[vm.vm] = self._frozen.get(vm.vm, now)
-        self._frozen = frozen
+        self._frozen, self._looked_at = frozen, now
         self._report = None
         self._look()
         self._arm()

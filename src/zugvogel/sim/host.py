@@ -177,6 +177,7 @@ class SimHost:
     def forget(self, machine: SimMachine) -> None:
         if self.machines.pop(machine.pid, None) is not None:
             self.world.by_vm[machine.vm].remove(machine)
+            self.guard.machine_changed()
 
     def listener(self, port: int) -> SimMachine | None:
         """The QEMU that waits for a stream at `port`."""

@@ -109,7 +109,7 @@ class Invariants:
 
     def _claiming(self, files: SharedFiles, host: str, claim: Lease) -> None:
         chain = files.leases.get(claim.vm)
-        sides = _taken_from(host, chain.top() if chain is not None else None)
+        sides = _taken_from(host, chain.top if chain is not None else None)
         self._begun[host, claim.vm, claim.epoch] = {side: self._shortfall(files, host, side) for side in sides}
 
     def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
@@ -193,9 +193,10 @@ class Invariants:
     def _look(self) -> None:
         loop = self._world.loop
         loop.world_at(loop.now + LOOK_S, self._look)
-        if self._is_enabled and self._is_calm():
+        if self._is_enabled and self._recorder.down_since and self._is_calm():
             for vm, record in self._records.items():
-                self._look_at(vm, record)
+                if vm in self._recorder.down_since:
+                    self._look_at(vm, record)
 
     def _is_calm(self) -> bool:
         """Nothing was done lately, and nothing is broken but hosts without power."""
@@ -211,12 +212,11 @@ class Invariants:
         return 4 * self._detection_s + SETTLE_S + sum(ATTEMPT_PAUSES_S[: attempts + 1])
 
     def _look_at(self, vm: str, record: VmRecord) -> None:
+        """That runs nowhere."""
         policy = record.definition.ha
         if record.wanted != "running" or policy.restart_priority is RestartPriority.DISABLED:
             return
-        down_since = self._recorder.down_since.get(vm)
-        if down_since is None:
-            return
+        down_since = self._recorder.down_since[vm]
         files = self._world.files[record.datastore]
         attempts = _attempts(files, vm)
         if attempts >= len(ATTEMPT_PAUSES_S):
@@ -272,7 +272,7 @@ class Invariants:
         """A host that is up holds only what runs there."""
         for files in self._world.files.values():
             for vm, chain in files.leases.items():
-                top = chain.top()
+                top = chain.top
                 if top is None or top.state is not LeaseState.RUNNING or top.holder is None:
                     continue
                 holder = self._world.hosts[top.holder.host]
@@ -298,7 +298,7 @@ def _attempts(files: SharedFiles, vm: str) -> int:
 
 def _told(files: SharedFiles, vm: str) -> str:
     chain = files.leases.get(vm)
-    top = chain.top() if chain is not None else None
+    top = chain.top if chain is not None else None
     if top is None:
         return "none"
     held = f" by {top.holder.host}" if top.holder else ""

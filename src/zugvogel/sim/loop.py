@@ -28,17 +28,16 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 class Tasks(list[asyncio.Task[Any]]):
     """Those that have not ended, and for a while some that have."""
 
-    __slots__ = ("_full",)
+    __slots__ = ("full",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._full = 64
+        self.full = 64
+        """With so many, those that have ended are to be dropped."""
 
-    def add(self, task: asyncio.Task[Any]) -> None:
-        if len(self) >= self._full:
-            self[:] = [t for t in self if not t.done()]
-            self._full = 64 + 2 * len(self)
-        self.append(task)
+    def drop_ended(self) -> None:
+        self[:] = [t for t in self if not t.done()]
+        self.full = 64 + 2 * len(self)
 
 
 class Domain:
@@ -167,8 +166,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context)
-        domain = context.get(DOMAIN) if context is not None else DOMAIN.get()
-        (domain.tasks if domain is not None else self._tasks).add(task)
+        domain = DOMAIN.get() if context is None else context.get(DOMAIN)
+        tasks = self._tasks if domain is None else domain.tasks
+        tasks.append(task)
+        if len(tasks) >= tasks.full:
+            tasks.drop_ended()
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]

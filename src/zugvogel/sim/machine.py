@@ -339,6 +339,7 @@ class SimMachine:
         """SIGCONT."""
         if not self._is_killed and self._is_frozen:
             self._is_frozen = False
+            self.host.guard.machine_changed()
             self.look_at_host()
             self.host.world.vm_changed(self.vm)
         await self.status()

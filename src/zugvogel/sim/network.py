@@ -20,6 +20,8 @@ class Wires:
 
     def __init__(self) -> None:
         self.on_change: list[Callable[[], None]] = []
+        self.is_whole = True
+        """Everybody reaches everybody."""
         self._cut: set[str] = set()
         self._group: dict[str, int] = {}
         self._blocked: set[tuple[str, str]] = set()
@@ -69,12 +71,9 @@ class Wires:
         self._blocked.clear()
         self._changed()
 
-    @property
-    def is_whole(self) -> bool:
-        return not (self._cut or self._group or self._blocked)
-
     def _changed(self) -> None:
         self._known.clear()
+        self.is_whole = not (self._cut or self._group or self._blocked)
         for told in list(self.on_change):
             told()
 

@@ -202,7 +202,9 @@ class SimHeartbeats:
 
     def _arrive(self, target: SimHost, heartbeat: Heartbeat) -> None:
         agent, world = target.agent, self._world
-        if agent is None or not target.is_up or not world.wires.reaches(self._host.name, target.name):
+        if agent is None or target.is_hung:
+            return
+        if not (world.wires.is_whole or world.wires.reaches(self._host.name, target.name)):
             return
         world.traffic.received_by[target.name] += 1
         agent.receiver.arrived(self._start, heartbeat)
@@ -214,6 +216,7 @@ class Receiver:
     def __init__(self, agent: SimAgent, take: Callable[[Heartbeat], None]) -> None:
         self._agent = agent
         self._take = take
+        self._world = agent.host.world
         self._guard = ReplayGuard()
         self._buffered = 0
 
@@ -231,5 +234,5 @@ class Receiver:
 
     def _receive(self, start: int, heartbeat: Heartbeat) -> None:
         if self._guard.admit(start, heartbeat):
-            self._agent.host.world.heard(heartbeat.host, self._agent.name)
+            self._world.heard_at[heartbeat.host, self._agent.name] = self._world.loop.now
             self._take(heartbeat)

@@ -22,8 +22,11 @@ BREAK_S = 5.0
 
 @dataclass(slots=True)
 class _State:
+    """`below`: prefix -> what is there, in order, of those asked for since the last write."""
+
     entries: dict[str, Entry] = field(default_factory=dict)
     revision: int = 0
+    below: dict[str, list[Entry]] = field(default_factory=dict)
 
 
 class SharedRegistry:
@@ -114,6 +117,7 @@ class SharedRegistry:
     def write(self, host: str, key: str, value: bytes | None) -> int:
         state = self._state
         state.revision += 1
+        state.below.clear()
         if value is None:
             state.entries.pop(key, None)
         else:
@@ -152,7 +156,11 @@ class SharedRegistry:
 
 
 def _below(state: _State, prefix: str) -> list[Entry]:
-    return [state.entries[k] for k in sorted([k for k in state.entries if k.startswith(prefix)])]
+    found = state.below.get(prefix)
+    if found is None:
+        keys = sorted([k for k in state.entries if k.startswith(prefix)])
+        found = state.below[prefix] = [state.entries[k] for k in keys]
+    return found.copy()
 
 
 class SimRegistry:

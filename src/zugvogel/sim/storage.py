@@ -73,7 +73,7 @@ class StoragePath:
 
     def is_quick(self) -> bool:
         """The next read is done before anybody else gets a turn; its caller may do it himself."""
-        return self.fault is Fault.NONE and not self._quick.next()
+        return not (self.fault or self._quick.next())
 
     async def read(self, what: str, effect: Callable[[], T], lane: int = 0) -> T:
         if self.fault is Fault.NONE:
@@ -176,7 +176,7 @@ class SimLeases:
 
     def _look(self, vm: str) -> Lease | None:
         chain = self._chains.get(vm)
-        return chain.top() if chain is not None else None
+        return chain.top if chain is not None else None
 
     async def claim(self, lease: Lease) -> Lease:
         self._begun(self._host, lease)

@@ -250,9 +250,6 @@ class World:
         for told in self.on_vm:
             told(vm)
 
-    def heard(self, host: str, by: str) -> None:
-        self.heard_at[host, by] = self.loop.now
-
     def happened(self, event: Event) -> None:
         self.events.append((self.loop.now, event))
         for told in self.on_event:
