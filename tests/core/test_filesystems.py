@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zugvogel.core.filesystems import classify, refusal_of, unproven_sharing
+from zugvogel.core.filesystems import classify, keeps_answered_writes, refusal_of, unproven_sharing
 from zugvogel.domain.datastore import Sharing
 
 
@@ -48,3 +48,11 @@ def test_sharing_is_proven_only_when_every_host_sees_every_host() -> None:
     assert unproven_sharing("/srv", {"a": {"a", "b"}, "b": {"a", "b"}}) == []
     (finding,) = unproven_sharing("/srv", {"a": {"a", "b"}, "b": {"b"}})
     assert finding.startswith("b does not see at /srv what a wrote")
+
+
+@pytest.mark.parametrize(
+    ("kind", "keeps"),
+    [("NFS v4", True), ("CephFS", True), ("FUSE (bindfs)", True), ("GlusterFS", False), ("FUSE", False)],
+)
+def test_only_what_is_known_to_keep_answered_writes_is_said_to(kind: str, keeps: bool) -> None:
+    assert keeps_answered_writes(kind) is keeps

@@ -104,6 +104,35 @@ def test_the_image_lock_stays_with_a_hung_host_and_goes_with_a_dead_one(world: W
     assert other.is_going
 
 
+def test_after_its_lock_was_dropped_it_stops_again_until_its_images_are_opened_anew(world: World) -> None:
+    one = going(world, "h1", "v1")
+    for _ in range(2):  # a second outage brings the files that are open back no more than the first
+        world.hosts["h1"].set_storage(Fault.CUT, ["ds"])
+        world.loop.run_until(world.loop.now + 120)
+        world.hosts["h1"].set_storage(Fault.NONE, ["ds"])
+        does(world, one.cont())
+        world.loop.run_until(world.loop.now + 1)
+        assert one.state is MachineStatus.IO_ERROR
+    assert does(world, one.reopen_images(keeps_answered_writes=True))
+    does(world, one.cont())
+    world.loop.run_until(world.loop.now + 10)
+    assert one.is_going
+
+
+def test_its_images_are_not_opened_anew_while_another_process_has_their_lock(world: World) -> None:
+    one = going(world, "h1", "v1")
+    world.hosts["h1"].set_storage(Fault.CUT, ["ds"])
+    world.loop.run_until(world.loop.now + 120)
+    world.hosts["h1"].set_storage(Fault.NONE, ["ds"])
+    other = going(world, "h2", "v1")
+    with pytest.raises(ProcedureFailed, match="Failed to get"):
+        does(world, one.reopen_images(keeps_answered_writes=True))
+    does(world, other.kill())
+    does(world, one.reopen_images(keeps_answered_writes=True))
+    does(world, one.cont())
+    assert one.is_going
+
+
 def test_a_killed_process_may_hang_in_the_kernel_with_its_storage(world: World) -> None:
     world.files["ds"].holds_killed = True
     one = going(world, "h1", "v1")

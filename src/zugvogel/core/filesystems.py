@@ -29,6 +29,9 @@ _LOCAL = frozenset(
     | {"ntfs", "ntfs3", "iso9660", "squashfs", "erofs", "hfsplus", "udf"}
     | {"tmpfs", "ramfs", "devtmpfs", "rootfs", "overlay", "aufs"}
 )
+_KEEPS_ANSWERED_WRITES = frozenset(
+    {"NFS v2", "NFS v3", "NFS v4", "CephFS", "CephFS (FUSE)", "GFS2", "OCFS2", "OCFS2 (pcmk)", "FUSE (bindfs)"}
+)
 
 
 def classify(fs_type: str, source: str, super_options: str) -> FileSystem:
@@ -60,6 +63,13 @@ def _nfs(fs_type: str, super_options: str) -> str:
         if key in {"vers", "nfsvers"} and value:
             return f"NFS v{value.partition('.')[0]}"
     return "NFS v4" if fs_type == "nfs4" else "NFS v3"
+
+
+def keeps_answered_writes(kind: str) -> bool:
+    """A write past the page cache is answered only when the servers, or the kernel below, have it: nothing of it
+    is lost with this host's client. Others may keep it in a process of theirs for a while (GlusterFS's
+    write-behind), and of most it is not known."""
+    return kind in _KEEPS_ANSWERED_WRITES
 
 
 def refusal_of(file_systems: Mapping[HostName, FileSystem], is_local_allowed: bool) -> list[str]:

@@ -115,7 +115,21 @@ class Machine(Protocol):
         """Change tags durably (atomic rename of spawn.json on this host)."""
 
     async def status(self) -> MachineStatus: ...
-    async def cont(self) -> None: ...
+    async def cont(self) -> None:
+        """Raises `ProcedureFailed` while it `has_closed_images`."""
+
+    @property
+    def has_closed_images(self) -> bool:
+        """`reopen_images` was begun, by this agent or an earlier one, and has not been finished since."""
+
+    async def reopen_images(self, *, keeps_answered_writes: bool) -> tuple[str, ...]:
+        """For one that stands still because its disk fails (IO_ERROR) though the storage works: each of its image
+        files is opened anew and its lock taken again; with `cont` the guest goes on as if nothing had been.
+        Returns their paths; none when the only trouble is a lack of room. Only while this host holds the vm's
+        lease: nobody else may have written to them. Raises `ProcedureFailed` where the old file cannot be given up
+        without losing what the guest wrote last, or another process holds the lock; it may be tried again.
+        `keeps_answered_writes`: `core.filesystems.keeps_answered_writes`."""
+
     async def stop(self) -> None:
         """Stop the vCPUs."""
 

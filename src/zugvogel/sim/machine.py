@@ -83,6 +83,8 @@ class SimMachine:
         self._end: MachineEvent | None = None
         self._gone: asyncio.Future[None] = host.world.loop.create_future()
         self._is_frozen = False
+        self._are_images_dead = False
+        """Its locks were dropped: all it does through the files it has open fails, until they are opened anew."""
         self._faults = 0
         self._asked: set[asyncio.Future[Any]] = set()
         self._transfer: Transfer | None = None
@@ -201,12 +203,28 @@ class SimMachine:
             return
         if self.state in {MachineStatus.INMIGRATE, MachineStatus.FINISH_MIGRATE, MachineStatus.SHUTDOWN}:
             raise ProcedureFailed(f"QEMU of {self.vm} refused cont: it is {self.state}")
+        if self._are_images_dead:
+            self._set(MachineStatus.RUNNING)
+            self._expect_error_at_once()
+            return
         self._lock()
         if not self.token:
             self.token = self.host.world.new_token(self.vm)
         self.path.files.folder(self.vm).disk_version += 1
         self._set(MachineStatus.RUNNING)
         self._expect_errors()
+
+    @property
+    def has_closed_images(self) -> bool:
+        return False
+
+    async def reopen_images(self, *, keeps_answered_writes: bool) -> tuple[str, ...]:
+        def reopen() -> tuple[str, ...]:
+            self._lock()
+            self._are_images_dead = False
+            return tuple(disk.file for disk in self.spec.definition.disks)
+
+        return await self._command(reopen)
 
     def _lock(self) -> None:
         files = self.path.files
@@ -371,17 +389,26 @@ class SimMachine:
     def _lose_lock(self, fault: int) -> None:
         """The storage has not heard of this host for so long that it drops its locks."""
         if fault == self._faults and not self.host.is_hung:
+            files = self.path.files
+            self._are_images_dead |= files.has_locks and files.locks.get(self.vm) is self
             self._unlock()
 
     def _regain_lock(self) -> None:
-        """The storage hears of this host again: a lock that nobody else took meanwhile is taken back. Otherwise
-        the next write fails."""
+        """The storage hears of this host again. After a lock was dropped the next write fails."""
         holder = self.path.files.locks.get(self.vm)
-        if holder is None and self.state in HOLDING_LOCKS and not self._is_killed:
+        is_free = holder is None and not self._are_images_dead
+        if is_free and self.state in HOLDING_LOCKS and not self._is_killed:
             self.path.files.locks[self.vm] = self
         elif holder is not self and self.state is MachineStatus.RUNNING:
-            loop = self.host.world.loop
-            loop.call_at(loop.now + 0.05, self._set, MachineStatus.IO_ERROR, context=self.domain.context)
+            self._expect_error_at_once()
+
+    def _expect_error_at_once(self) -> None:
+        loop = self.host.world.loop
+        loop.call_at(loop.now + 0.05, self._error, context=self.domain.context)
+
+    def _error(self) -> None:
+        if self.state is MachineStatus.RUNNING:
+            self._set(MachineStatus.IO_ERROR)
 
     def _write_fails(self) -> None:
         if self.path.fault is Fault.CUT and self.state is MachineStatus.RUNNING:

@@ -15,10 +15,10 @@ from typing import Any
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
 from zugvogel.adapters import processes
-from zugvogel.adapters.qemu import activity, guest_agent, migration, saved_memory
+from zugvogel.adapters.qemu import activity, guest_agent, images, migration, saved_memory
 from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
 from zugvogel.domain.migration import MigrationSample
-from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
+from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Refused, Unreachable
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import MachineEvent, MachineStatus
 
@@ -31,6 +31,8 @@ AGAIN_S = 1.0
 DIRTY_RATE_S = 1
 AGENT_S = 10.0
 THAW_S = 10.0
+CLOSED = "images_closed"
+"""Tag: its images are being opened anew, or an attempt to was cut off."""
 
 
 class QmpMachine:
@@ -246,7 +248,31 @@ class QmpMachine:
             return MachineStatus.OTHER
 
     async def cont(self) -> None:
+        if self.has_closed_images:
+            raise ProcedureFailed(f"images of {self.vm} are not open", "it goes on when they could be opened anew")
         await self.execute("cont")
+
+    @property
+    def has_closed_images(self) -> bool:
+        return bool(self._spawned.tags.get(CLOSED))
+
+    async def reopen_images(self, *, keeps_answered_writes: bool) -> tuple[str, ...]:
+        reopening = images.Reopening(self.execute, keeps_answered_writes=keeps_answered_writes)
+        if not self.has_closed_images and not await reopening.is_needed():
+            return ()
+        await self.set_tags(**{CLOSED: True})  # from here on nobody lets it go
+        try:
+            if await self.status() is MachineStatus.RUNNING:
+                raise Refused(f"{self.vm} runs", "its images are opened anew only while it stands still")
+            found = await asyncio.to_thread(images.of_process, self.pid)
+            for image in found:
+                await reopening.open_anew(image)
+        except (ProcedureFailed, Refused):
+            if not await reopening.is_under_way():
+                await self.set_tags(**{CLOSED: False})
+            raise
+        await self.set_tags(**{CLOSED: False})
+        return tuple(image.path for image in found)
 
     async def stop(self) -> None:
         await self.execute("stop")
