@@ -118,8 +118,8 @@ class FailoverSettings:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """`silent`: hosts whose beat on this datastore was seen to stand still for the detection time. `ordered`:
-    orders under way, of all datastores. `groups`: vm -> anti-affinity group. `guarded`: hosts whose last beat here
-    promised a guard."""
+    orders under way, of all datastores. `groups`: vm -> anti-affinity group. `guarded`: failed hosts whose last
+    beat here promised a guard."""
 
     datastore: Datastore
     proof: DeathProof

@@ -299,6 +299,22 @@ async def test_silence_counts_only_where_the_guest_is_monitored(level: Monitorin
     assert (world.told, world.failed) == ([], [])
 
 
+async def test_a_level_that_is_set_while_the_guest_runs_counts_from_the_next_second_on() -> None:
+    world = await heard_world(Monitoring.CRASH)
+    world.policy = VmPolicy(monitoring=Monitoring.GUEST)
+    await world.pass_time(20)
+    world.machine.agent = None
+    world.policy = VmPolicy(monitoring=Monitoring.OFF)
+    await world.pass_time(400)
+    assert (world.told, world.failed) == ([], [])
+    world.machine.agent = True
+    world.policy = VmPolicy(monitoring=Monitoring.GUEST)
+    await world.pass_time(20)
+    world.machine.agent = None
+    await world.pass_time(400)
+    assert world.kinds == ["vm.guest-silent"]
+
+
 async def test_a_guest_without_an_agent_or_whose_agent_was_ended_is_never_missed() -> None:
     world = World()
     world.machine.agent = None

@@ -327,8 +327,9 @@ class Failover:
     def _snapshot(self, judged: Judged, statuses: list[HostStatus], situations: list[Situation]) -> Snapshot:
         inventory, datastore = self._inventory, self._inventory.datastore(judged.name)
         proof = proof_of(datastore)
-        guarded = {s.host.name for s in statuses if self._is_guarded(datastore.name, s.host.name)}
-        groups = {r.definition.name: r.definition.ha.anti_affinity for r in inventory.vms()}
+        failed = [s.host.name for s in statuses if s.verdict is Verdict.FAILED]
+        guarded = {host for host in failed if self._is_guarded(datastore.name, host)}
+        definitions = [r.definition for r in inventory.vms()]
         return Snapshot(
             datastore=datastore,
             proof=proof,
@@ -338,7 +339,7 @@ class Failover:
             vms=situations,
             settings=self._settings(),
             networks={n.name: n for n in inventory.networks()},
-            groups={vm: group for vm, group in groups.items() if group},
+            groups={d.name: d.ha.anti_affinity for d in definitions if d.ha.anti_affinity},
             ordered=[*self._orders.ordered(), *self._isolated.ordered({s.name for s in situations})],
             stranded=judged.stranded,
             fences=self._steps.fences(proof, statuses, guarded),

@@ -53,6 +53,8 @@ class Roles:
         self._statuses = statuses
         self._draw = draw
         self._failed_since: dict[str, float] = {}
+        self._nothing_due: tuple[list[Host], bool] = [], True
+        """Hosts, and whether nothing can be due among them while the policy is static."""
 
     async def tick(self) -> None:
         """On primaries: what is due is done by the first of them that is live."""
@@ -78,9 +80,13 @@ class Roles:
 
     def _can_nothing_be_due(self) -> bool:
         """Not even if every host were live; then nobody needs to judge them for this."""
-        hosts, policy = self._inventory.hosts(), self._policy()
-        is_static = policy.replace_after_s is None
-        return is_static and roles.due(hosts, {h.name for h in hosts}, {}, policy) is None
+        policy = self._policy()
+        if policy.replace_after_s is not None:
+            return False
+        hosts = self._inventory.hosts()
+        if hosts != self._nothing_due[0]:  # the same objects are compared at a glance
+            self._nothing_due = list(hosts), roles.due(hosts, {h.name for h in hosts}, {}, policy) is None
+        return self._nothing_due[1]
 
     async def hand_over(self, host: str, *, is_in_maintenance: bool) -> str | None:
         """Put `host` into maintenance, or take it out; into it a primary hands its role over in the same moment
