@@ -44,3 +44,27 @@ async def test_the_vms_of_a_host_follow_what_is_seen_of_them(inventory: Inventor
     await inventory.delete("vms/a")
     assert [r.definition.name for r in inventory.vms_on("host1")] == ["b"]
     assert inventory.vms_on("host2") == []
+
+
+async def test_the_same_snapshot_is_taken_in_again_only_after_something_else_was_known_meanwhile() -> None:
+    registry = MemoryRegistry()
+    inventory = Inventory(registry, FastClock(), [])
+    vm = definition().model_copy(update={"name": "a"})
+    await inventory.put("vms/a", VmRecord(definition=vm, datastore="ds", host="host1"))
+    await inventory._load()
+    listed = inventory.vms()
+    await inventory._load()
+    assert inventory.vms() is listed
+    del inventory._values["vms/a"]
+    await inventory._load()
+    assert inventory.vms() == listed
+
+
+async def test_a_list_is_another_one_when_something_in_it_changed(inventory: Inventory) -> None:
+    vm = definition().model_copy(update={"name": "a"})
+    await inventory.put("vms/a", VmRecord(definition=vm, datastore="ds", host="host1"))
+    before = inventory.vms()
+    assert inventory.vms() is before
+    await inventory.put("vms/a", VmRecord(definition=vm, datastore="ds", host="host2"))
+    assert [r.host for r in before] == ["host1"]
+    assert [r.host for r in inventory.vms()] == [inventory.vm("a").host] == ["host2"]

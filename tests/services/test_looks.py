@@ -79,3 +79,21 @@ async def test_nothing_is_left_after_the_stop() -> None:
     await looks.stop()
     await looks.over()
     assert (place.begun, place.ended) == (1, 0)
+
+
+async def test_the_tasks_that_look_stay_as_many_as_were_needed_and_end_with_the_stop() -> None:
+    looks, others = Looks("orders"), asyncio.all_tasks()
+    places = [Place() for _ in range(3)]
+    for _ in range(2):
+        for number, place in enumerate(places):
+            place.answers.set()
+            looks.begin(str(number), place.look)
+        await looks.over()
+    assert [place.ended for place in places] == [2, 2, 2]
+    assert len(asyncio.all_tasks() - others) == 3
+    await looks.stop()
+    assert asyncio.all_tasks() == others
+    looks.begin("0", places[0].look)
+    await looks.over()
+    assert places[0].ended == 3
+    await looks.stop()

@@ -63,6 +63,7 @@ MacOrNone = Annotated[str, _Shaped(r"(([0-9a-f]{2}:){5}[0-9a-f]{2})?", _MAC_SAYS
 """Empty: none is asked for."""
 
 
+_put_values = BaseModel.__dict__["__dict__"].__set__
 _put_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
 _put_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _put_private = BaseModel.__dict__["__pydantic_private__"].__set__
@@ -76,10 +77,10 @@ class Model(BaseModel):
 
     def replaced(self, **fields: Any) -> Self:
         """As `model_copy`, several times as fast: for what is made anew many times a second. Not validated."""
+        values, were_set = self.__dict__, self.__pydantic_fields_set__
         made = self.__class__.__new__(self.__class__)
-        object.__setattr__(made, "__dict__", {**self.__dict__, **fields})
-        were_set = self.__pydantic_fields_set__
-        _put_fields_set(made, were_set if were_set.issuperset(fields) else were_set.union(fields))
+        _put_values(made, {**values, **fields})
+        _put_fields_set(made, were_set if len(were_set) == len(values) else were_set.union(fields))
         _put_extra(made, None)
         _put_private(made, None)
         return made

@@ -86,7 +86,17 @@ class HeartbeatService:
         self._own: HostReport | None = None
         self._own_digest = ""
         self._full_left = 0
-        self._sign_of_life = self._last = Heartbeat(host=host, boot_id=boot_id, sequence=0, digest="")
+        self._sign_of_life = self._last = Heartbeat(
+            host=host,
+            boot_id=boot_id,
+            sequence=0,
+            digest="",
+            load1=0.0,
+            memory_available_bytes=0,
+            beats={},
+            hears=(),
+            report=None,
+        )
         self._listed: list[Host] = []
         self._known: dict[str, Host] = {}
         self._primaries: list[Host] = []
