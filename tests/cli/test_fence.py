@@ -32,6 +32,8 @@ def test_it_is_configured_shown_tried_and_removed(zv: Zv, served: Served, passwo
     assert zv("host", "fence-config", "host2", "--remove").code == 0
     gone = zv("host", "fence-config", "host2")
     assert (gone.code, "no device" in gone.err) == (1, True)
+    untried = zv("host", "fence-config", "host2", "--test")
+    assert (untried.code, "fence-config host2 --agent" in untried.err) == (1, True)
 
 
 def test_one_that_does_not_work_ends_with_an_error(zv: Zv) -> None:

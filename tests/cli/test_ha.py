@@ -78,6 +78,15 @@ def test_a_plan_for_several_hosts(zv: Zv) -> None:
     assert zv("ha", "plan", "--fail", "host9").code == 1
 
 
+def test_a_plan_for_no_host_is_refused_with_a_next_step(zv: Zv) -> None:
+    for nobody in ("", ",", " "):
+        ran = zv("ha", "plan", "--fail", nobody)
+        assert (ran.code, "--fail names no host" in ran.err, "zv host list" in ran.err) == (2, True, True)
+    ran = zv("ha", "plan", "--fail", "a b")
+    assert ran.code == 2
+    assert "fail: a host's name has" in ran.err
+
+
 def test_an_explanation(zv: Zv) -> None:
     told = zv("ha", "explain", "host2").out
     assert told.startswith("host host2: live\n  - heartbeat 0.4 s ago\n")
@@ -102,6 +111,12 @@ def test_the_policy_of_a_vm(zv: Zv, served: Served) -> None:
     assert (found["preferred_hosts"], found["anti_affinity"], found["restart_priority"]) == ([], "", "high")
     assert zv("vm", "set", "web1", "--cpus", "3").out == "web1 is changed; it takes effect at its next start\n"
     assert zv("vm", "set", "web1", "--restart-priority", "urgent").code == 2
+    for words in ((), ("--json",)):
+        nothing = zv("vm", "set", "web1", *words)
+        assert (nothing.code, nothing.out) == (2, "")
+        assert "nothing of web1 is to be changed; e.g. zv vm set" in nothing.err
+    assert zv("vm", "set", "web1", "--memory", "").code == 2
+    assert zv("vm", "set", "web1", "--description", "").code == 0
 
 
 def test_priorities_are_listed_only_with_high_availability(zv: Zv) -> None:
@@ -137,6 +152,16 @@ def test_events_have_the_fixed_fields_and_are_chosen(zv: Zv) -> None:
     assert [e["event"] for e in zv("event", "list", "--kind", "vm", "--json").json] == ["vm.started"]
 
 
+def test_events_of_nobody_are_an_error_and_none_are_told(zv: Zv) -> None:
+    for words in (("--host", "host99"), ("--vm", "web99"), ("--host", "host99", "--json")):
+        ran = zv("event", "list", *words)
+        assert (ran.code, ran.out) == (1, "")
+        assert "there is no" in ran.err
+        assert "list" in ran.err
+    assert zv("event", "list", "--kind", "datastore").out == "no events\n"
+    assert zv("event", "list", "--kind", "datastore", "--json").json == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -156,6 +181,7 @@ def test_settings_say_what_they_take(zv: Zv, name: str, value: str, told: str) -
     ran = zv("settings", "set", name, value)
     assert ran.code == 2
     assert told in ran.err
+    assert "; e.g. " in ran.err or "; choose" in ran.err, "the next step"
 
 
 def test_settings_are_listed_with_what_they_may_be(zv: Zv) -> None:

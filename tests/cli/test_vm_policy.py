@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from zugvogel.cli import vm_policy
 from zugvogel.domain import ha
+from zugvogel.errors import InvalidInput
 
 
 def test_the_choices_are_those_of_the_product() -> None:
@@ -19,3 +22,10 @@ def test_only_what_was_given_is_asked_for() -> None:
         "anti_affinity": "",
         "preferred_hosts": ["host1", "host2"],
     }
+
+
+@pytest.mark.parametrize("text", [",", " ", " , "])
+def test_the_preferred_hosts_are_cleared_only_where_that_is_said(text: str) -> None:
+    with pytest.raises(InvalidInput, match="names no host"):
+        vm_policy.policy_of(None, None, None, text, None)
+    assert vm_policy.policy_of(None, None, None, "", None) == {"preferred_hosts": []}

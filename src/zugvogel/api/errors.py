@@ -39,11 +39,17 @@ def answer_for(error: ZugvogelError) -> JSONResponse:
     return answer(error.http_status, error.code, error.cause, error.next_step, headers)
 
 
+def _place(loc: Sequence[str | int]) -> str:
+    """Of a parameter its name alone: which of several values it is nobody has numbered."""
+    parts = loc[:2] if loc and loc[0] in ("query", "path") else loc
+    return ".".join(str(part) for part in parts if part not in ("body", "query", "path"))
+
+
 def plain_cause(errors: Sequence[Any]) -> str:
     """All findings of pydantic in one line: where and what, without the input itself."""
     told = []
     for error in errors:
-        place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
+        place = _place(error["loc"])
         text = str(error["msg"])
         least = error.get("ctx", {}).get("ge")
         if least is not None:

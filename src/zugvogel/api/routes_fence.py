@@ -29,7 +29,10 @@ async def fence(name: HostPath, backend: TheBackend) -> FenceView:
     """The device that can cut a host's power."""
     config = await backend.fence_config(name)
     if config is None:
-        raise NotFound(f"no device is configured that could cut the power of {name}", "")
+        raise NotFound(
+            f"no device is configured that could cut the power of {name}",
+            f"zv host fence-config {name} --agent fence_ipmilan --parameter ip=ADDRESS",
+        )
     return _view(name, config)
 
 

@@ -98,6 +98,7 @@ def reform(host: HostArg, yes: Yes = False) -> None:
         f"What other hosts had newer than {host} (settings, vms that were created or deleted) will be lost, also "
         f"when those hosts come back. Form the registry anew from the data of {host}?",
         yes=yes,
+        first=lambda: session.api().get(f"/hosts/{host}"),
     )
     session.api().post("/cluster/reform", {"host": host})
     output.say(f"{host} forms the registry anew; see: zv event list")

@@ -10,6 +10,7 @@ from zugvogel.cli import output, session
 from zugvogel.cli.capacity_view import capacity_bar
 from zugvogel.cli.columns import Kind
 from zugvogel.cli.options import Json, Yes, complete_hosts, complete_subject, confirm, names_of
+from zugvogel.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="High availability: vms of failed hosts are restarted elsewhere.")
 
@@ -103,7 +104,10 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Who would restart where if these hosts failed now; exit code 1 when a vm would not fit. Touches nothing."""
-    found = session.api().get("/ha/plan", fail=names_of(fail))
+    names = names_of(fail)
+    if not names:
+        raise InvalidInput("--fail names no host", "e.g. zv ha plan --fail host3; see: zv host list")
+    found = session.api().get("/ha/plan", fail=names)
     if as_json:
         output.print_json(found)
     else:

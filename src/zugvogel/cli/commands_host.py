@@ -12,7 +12,7 @@ from zugvogel.cli import commands_fence, output, session, watch
 from zugvogel.cli.commands_vm_migrate import tell_detached
 from zugvogel.cli.options import Detach, HostArg, Json, Yes, confirm
 from zugvogel.cli.paths import ConfigDir, StateDir, guess_address, guess_name
-from zugvogel.errors import InvalidInput
+from zugvogel.errors import InvalidInput, NotFound, Refused
 
 app = typer.Typer(no_args_is_help=True, help="Hosts of the cluster.")
 app.command("fence-config", epilog=commands_fence.EPILOG)(commands_fence.fence_config)
@@ -185,7 +185,7 @@ def _tell_maintenance(report: dict[str, Any]) -> None:
 @app.command(epilog="Example: zv host remove host3")
 def remove(name: HostArg, yes: Yes = False) -> None:
     """Forget a host that is gone for good and holds no vm."""
-    confirm(f"Remove host {name} from the cluster?", yes=yes)
+    confirm(f"Remove host {name} from the cluster?", yes=yes, first=lambda: session.api().get(f"/hosts/{name}"))
     session.api().delete(f"/hosts/{name}")
     output.say(f"{name} is removed")
 
@@ -197,6 +197,7 @@ def confirm_dead(name: HostArg, yes: Yes = False, as_json: Json = False) -> None
         f"Nothing proves that {name} is dead: it may hang, or be cut off, and still run its vms. A vm that runs "
         f"twice destroys its disks. Is the power of {name} off, and will it stay off until its vms run elsewhere?",
         yes=yes,
+        first=lambda: _refuse_alive(name),
     )
     task = watch.finish(session.api().post(f"/hosts/{name}/confirm-dead"), as_json=as_json)
     if as_json:
@@ -208,3 +209,22 @@ def confirm_dead(name: HostArg, yes: Yes = False, as_json: Json = False) -> None
     )
     for vm, why in left.items():
         output.say(f"left as it is: {vm}: {why}")
+
+
+def _refuse_alive(name: str) -> None:
+    """What the API refuses is refused before anybody is asked to vouch for it. A host that was removed though a
+    vm's lease names it is known by its leases alone, which only the API reads."""
+    api = session.api()
+    for host in api.get("/hosts"):
+        if host["name"] == name:
+            if host["verdict"] != "failed":
+                raise Refused(
+                    f"{name} is {host['verdict']}, so it may run vms: {host['why']}",
+                    "cut its power first, and wait until zv host list shows it as failed",
+                )
+            return
+    if all(vm["host"] != name for vm in api.get("/vms")):
+        raise NotFound(
+            f"there is no host {name}, and no vm was seen on it",
+            f"see: zv host list; where a lease names it all the same: zv host confirm-dead {name} --yes",
+        )

@@ -71,18 +71,19 @@ def _find(name: str) -> dict[str, Any]:
 def parse_value(text: str, setting: dict[str, Any]) -> bool | int | str:
     """In the type of the setting's default. Raises InvalidInput with what is allowed; bounds and choices are told
     by the API."""
-    default = setting["default"]
+    name, default = setting["name"], setting["default"]
+    step = f"e.g. zv settings set {name} {_plain(default)}"
     if isinstance(default, bool):
         meant = _MEANT.get(text.lower())
         if meant is None:
-            raise InvalidInput(f"{setting['name']} takes {setting['allowed']}, not {text!r}")
+            raise InvalidInput(f"{name} takes {setting['allowed']}, not {text!r}", step)
         return meant
     if isinstance(default, int):
         try:
             return int(text)
         except ValueError:
             unit = f"; write the number alone, in {setting['unit']}" if setting["unit"] else ""
-            raise InvalidInput(f"{setting['name']} takes {setting['allowed']}, not {text!r}{unit}") from None
+            raise InvalidInput(f"{name} takes {setting['allowed']}, not {text!r}{unit}", step) from None
     return text
 
 

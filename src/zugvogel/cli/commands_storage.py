@@ -75,10 +75,14 @@ def list_datastores(as_json: Json = False) -> None:
 @datastore_app.command("show", epilog="Example: zv datastore show fast")
 def show_datastore(name: DatastoreName, as_json: Json = False) -> None:
     """One datastore: who can use it, and what proves a failed host dead there."""
-    found = next((d for d in session.api().get("/datastores") if d["name"] == name), None)
-    if found is None:
-        raise NotFound(f"there is no datastore {name}", "see: zv datastore list")
-    _show(found, as_json=as_json)
+    _show(_known(name), as_json=as_json)
+
+
+def _known(name: str) -> dict[str, Any]:
+    for found in session.api().get("/datastores"):
+        if found["name"] == name:
+            return dict(found)
+    raise NotFound(f"there is no datastore {name}", "see: zv datastore list")
 
 
 @datastore_app.command("set", epilog="Example: zv datastore set fast --proof fence")
@@ -121,7 +125,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
 @datastore_app.command("remove", epilog="Example: zv datastore remove fast")
 def remove_datastore(name: DatastoreName, yes: Yes = False) -> None:
     """Forget a datastore without registered vms; its files stay."""
-    confirm(f"Forget datastore {name}? Its files stay.", yes=yes)
+    confirm(f"Forget datastore {name}? Its files stay.", yes=yes, first=lambda: _known(name))
     session.api().delete(f"/datastores/{name}")
     output.say(f"datastore {name} is forgotten; its files are untouched")
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from zugvogel.cli import commands_vm_migrate, output, session, watch
-from zugvogel.cli.options import Json, complete_host, complete_vm
-from zugvogel.errors import Unreachable
+from zugvogel.cli.options import INTERRUPTED, Json, complete_host, complete_vm
+from zugvogel.errors import NotFound, Unreachable
 
 task_app = typer.Typer(no_args_is_help=True, help="Long work: look, watch, cancel.")
 event_app = typer.Typer(no_args_is_help=True, help="What was seen and done.")
@@ -143,6 +143,9 @@ def list_events(
     asked = max(limit, KNOWN) if follow else limit
     wanted = {"subject": subject, "vm": vm, "host": host, "kind": kind}
     found = session.api().get("/events", limit=asked, **wanted)
+    if not follow and not found:
+        _refuse_unknown(vm, host)
+        output.say("no events", as_json=as_json)
     if as_json and not follow:
         output.print_json(found)
         return
@@ -152,7 +155,15 @@ def list_events(
         try:
             _follow(found, wanted, as_json=as_json)
         except KeyboardInterrupt:
-            raise typer.Exit(watch.INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _refuse_unknown(vm: str, host: str) -> None:
+    """Of what is gone events are kept for a while, so only where there are none a name is looked up. Raises
+    NotFound."""
+    for noun, name in (("vm", vm), ("host", host)):
+        if name and all(known["name"] != name for known in session.api().get(f"/{noun}s")):
+            raise NotFound(f"there is no {noun} {name}, and no event of it", f"see: zv {noun} list")
 
 
 def _follow(known: list[dict[str, Any]], wanted: dict[str, str], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from zugvogel.cli import output, passwords, session
 from zugvogel.cli.commands_token import Role
 from zugvogel.cli.options import Json, Yes, complete_user, confirm
 from zugvogel.cli.passwords import PasswordStdin
-from zugvogel.errors import InvalidInput, Refused
+from zugvogel.errors import InvalidInput, NotFound, Refused
 
 app = typer.Typer(no_args_is_help=True, help="Users who log in with a password.")
 
@@ -65,9 +65,14 @@ def set_user(
 @app.command(epilog="Example: zv user delete ada --yes")
 def delete(name: UserArg, yes: Yes = False) -> None:
     """Remove a user. The user's sessions end."""
-    confirm(f"Delete user {name}?", yes=yes)
+    confirm(f"Delete user {name}?", yes=yes, first=lambda: _refuse_unknown(name))
     session.api().delete(f"/users/{name}")
     output.say(f"user {name} is deleted")
+
+
+def _refuse_unknown(name: str) -> None:
+    if all(user["name"] != name for user in session.api().get("/users")):
+        raise NotFound(f"there is no user {name}", "see: zv user list")
 
 
 @app.command(epilog="Example: zv user password   (the old and the new one are asked for)")

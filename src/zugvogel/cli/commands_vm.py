@@ -31,6 +31,7 @@ from zugvogel.cli.vm_policy import (
     policy_of,
 )
 from zugvogel.cli.vm_policy import facts as policy_facts
+from zugvogel.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
 app.command(
@@ -280,7 +281,7 @@ def set_vm(
     isolation response, group, preferred hosts and monitoring count at once."""
     policy = policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring)
     body = {
-        "memory_bytes": output.parse_size(memory) if memory else None,
+        "memory_bytes": output.parse_size(memory) if memory is not None else None,
         "cpus": cpus,
         "cpu_model": cpu_model,
         "append": append,
@@ -290,6 +291,10 @@ def set_vm(
         "add_networks": add_network or [],
         "ha": policy or None,
     }
+    if all(value is None or value == [] for value in body.values()):
+        raise InvalidInput(
+            f"nothing of {name} is to be changed", f"e.g. zv vm set {name} --memory 4G; see: zv vm set --help"
+        )
     changed = session.api().patch(f"/vms/{name}", body)
     if as_json:
         output.print_json(changed)
@@ -303,7 +308,7 @@ def set_vm(
 @app.command(epilog="Example: zv vm delete web1 --yes")
 def delete(name: Vm, yes: Yes = False, as_json: Json = False) -> None:
     """Remove a stopped vm with its disks, for good."""
-    confirm(f"Delete {name} and all its disks for good?", yes=yes)
+    confirm(f"Delete {name} and all its disks for good?", yes=yes, first=lambda: session.api().get(f"/vms/{name}"))
     _end(session.api().delete(f"/vms/{name}"), f"{name} and its disks are deleted", as_json=as_json)
 
 

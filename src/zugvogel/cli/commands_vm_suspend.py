@@ -42,6 +42,7 @@ def discard(name: Vm, yes: Yes = False, as_json: Json = False) -> None:
         f"Throw away the saved memory of {name}? What its programs had not written to its disks is lost, as by a "
         f"power cut.",
         yes=yes,
+        first=lambda: session.api().get(f"/vms/{name}"),
     )
     vm = session.api().post(f"/vms/{name}/discard")
     if as_json:

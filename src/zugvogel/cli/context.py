@@ -110,7 +110,7 @@ def chosen(option: str = "") -> Context:
 def enter_netns(name: str) -> None:
     """Move this process's thread into ``/run/netns/<name>``. Raises Refused."""
     if not name or "/" in name or name.startswith("."):
-        raise InvalidInput(f"{name!r} is no name of a network namespace")
+        raise InvalidInput(f"{name!r} is no name of a network namespace", "see: ip netns list")
     file = Path("/run/netns") / name
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from zugvogel.errors import Refused
 
 COMPLETION_S = 0.8
 
@@ -82,7 +85,23 @@ HostArg = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host."
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask on standard error; anything but yes ends the command with exit code 1."""
-    if not yes and not typer.confirm(question, err=True):
-        raise typer.Exit(1)
+INTERRUPTED = 130
+
+
+def confirm(question: str, *, yes: bool, first: Callable[[], object] = lambda: None) -> None:
+    """Ask on standard error. Anything but yes raises Refused. `first`: raises what the question would be asked in
+    vain for."""
+    if yes:
+        return
+    first()
+    try:
+        is_agreed = typer.confirm(question, err=True)
+    except typer.Abort as end:
+        typer.echo(err=True)
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise typer.Exit(INTERRUPTED) from None
+        raise Refused(
+            "nobody answered the question, so nothing was done", "answer y, or say so beforehand: --yes"
+        ) from None
+    if not is_agreed:
+        raise Refused("the answer was no, so nothing was done", "to do it: answer y, or say so beforehand: --yes")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zugvogel.cli.options import complete_hosts, names_of
+from zugvogel.errors import InvalidInput
 
 
 class Priority(StrEnum):
@@ -67,15 +68,23 @@ def policy_of(
     prefer: str | None,
     monitoring: Monitoring | None,
 ) -> dict[str, Any]:
-    """Only what was given."""
+    """Only what was given. Raises InvalidInput."""
     given = {
         "restart_priority": priority and priority.value,
         "isolation_response": response and response.value,
         "anti_affinity": anti_affinity,
-        "preferred_hosts": None if prefer is None else names_of([prefer]),
+        "preferred_hosts": None if prefer is None else _preferred(prefer),
         "monitoring": monitoring and monitoring.value,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _preferred(text: str) -> list[str]:
+    """None of them only where that is said: the list is cleared then."""
+    names = names_of([text])
+    if text and not names:
+        raise InvalidInput(f"--prefer {text!r} names no host", "e.g. --prefer host2,host1; '' clears the list")
+    return names
 
 
 def facts(policy: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ import typer
 
 from zugvogel import errors
 from zugvogel.cli import output, session
+from zugvogel.cli.options import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +23,6 @@ AWAY_S = 60.0
 """How long a watcher puts up with no host answering before it gives up (the task goes on regardless)."""
 UNKNOWN_S = 10.0
 """The same for a task that the host asked does not know: its copy in the registry is on its way."""
-INTERRUPTED = 130
 QUICK_PHASES = ("suspend", "durable", "hand-over", "load", "resume here")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,7 +29,8 @@ ON, OFF = Maintenance(is_on=True), Maintenance(is_on=False)
 
 
 class Moving:
-    """Vms and the moves of them. `refused`, `failing`: (vm, mode) -> cause. `gate`: moves wait for it."""
+    """Vms and the moves of them. `refused`, `failing`: (vm, mode) -> cause. `gate`: moves wait for it.
+    `verdict_of`: of a target that is named, as the agent that plans the move sees it."""
 
     def __init__(self, board: TaskBoard) -> None:
         self.board = board
@@ -42,6 +43,7 @@ class Moving:
         self.now: set[str] = set()
         self.most = 0
         self.away = 0
+        self.verdict_of: Callable[[str], Awaitable[Verdict]] | None = None
 
     def _view(self, name: str) -> VmView:
         return VmView(
@@ -62,6 +64,8 @@ class Moving:
         self.begun.append((name, request.mode, request.target))
         if cause := self.refused.get((name, request.mode)):
             raise Refused(cause)
+        if self.verdict_of and request.target and (verdict := await self.verdict_of(request.target)) != "live":
+            raise Refused(f"{request.target} is {verdict}", "choose a live host")
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
             self.now.add(name)
@@ -98,7 +102,8 @@ class Moving:
 
 
 class Site:
-    """host1 to host6, five of them primaries, all live; this agent is host2's."""
+    """host1 to host6, five of them primaries, all live; this agent is host2's. `lags`: so many more looks at the
+    hosts show host1 in maintenance; the fifth from the end finds no primary."""
 
     def __init__(self) -> None:
         clock = FastClock()
@@ -107,6 +112,7 @@ class Site:
         self.tasks = TaskBoard("host2", self.registry, clock)
         self.events = EventLog("host2", self.registry, clock)
         self.verdicts: dict[str, Verdict] = {}
+        self.lags = 0.0
         self.moving = Moving(self.tasks)
         self.calls: list[tuple[str, str]] = []
         self.world = World(
@@ -130,7 +136,15 @@ class Site:
         self.moving.at = dict.fromkeys(vms, "host1")
         return self
 
+    async def verdict_of(self, name: str) -> Verdict:
+        return (await self.world.status_of(name)).verdict
+
     async def statuses(self) -> list[HostStatus]:
+        if self.lags > 0:
+            self.lags -= 1
+            if self.lags == 4:
+                raise Unreachable("no primary answers")
+            return [status("host1", 1).model_copy(update={"verdict": Verdict.MAINTENANCE})]
         return [
             status(h.name, h.ordinal).model_copy(
                 update={"host": h, "verdict": self.verdicts.get(h.name, Verdict.LIVE)}
@@ -265,6 +279,27 @@ async def test_vms_come_back_on_request() -> None:
     del site.moving.refused["web3", "live"]
     task = await site.maintain(Maintenance(is_on=False, is_return=True))
     assert (task.state, site.moving.at["web3"], await site.remembered()) == (TaskState.DONE, "host1", ())
+
+
+async def test_they_come_back_though_the_end_of_maintenance_is_seen_later_than_it_is_written() -> None:
+    site = await Site().begin("web1", "web2", "web3")
+    await site.maintain(ON)
+    site.moving.verdict_of = site.verdict_of
+    site.lags = 12
+    task = await site.maintain(Maintenance(is_on=False, is_return=True))
+    assert site.outcome(task) == dict.fromkeys(("web1", "web2", "web3"), ("moved", "live"))
+    assert site.lags == 0
+
+
+async def test_a_view_that_never_follows_is_not_waited_for_without_end() -> None:
+    site = await Site().begin("web1")
+    await site.maintain(ON)
+    site.moving.verdict_of = site.verdict_of
+    site.lags = float("inf")
+    task = await site.maintain(Maintenance(is_on=False, is_return=True))
+    assert task.error is not None
+    assert "web1: live: host1 is maintenance" in task.error.cause
+    assert await site.remembered() == ("web1",)
 
 
 async def test_without_the_request_they_stay_and_are_remembered_until_the_next_time() -> None:

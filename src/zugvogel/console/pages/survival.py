@@ -64,13 +64,16 @@ ROWS = (
     Row(
         marked("network and datastore lost, host alive"),
         marked("failed"),
-        marked("frozen there at 0.6 T, restarted elsewhere at T; the frozen one is killed when its host is back"),
+        marked(
+            "frozen there at 0.6 T, restarted elsewhere from T on, once its image lock is gone; the "
+            "frozen one is killed when its host is back"
+        ),
         marked("lost"),
         marked("stays on its host, as 5"),
     ),
     Row(
         marked("whole datastore down"),
-        marked("live; the datastore is unusable everywhere"),
+        marked("live; of itself each primary says storage-lost. The datastore is unusable everywhere"),
         marked("frozen, and all go on by themselves"),
         marked("kept"),
         marked("as 5"),
@@ -94,9 +97,12 @@ ROWS = (
     ),
     Row(
         marked("agent crashes or is updated"),
-        marked("live"),
-        marked("runs on; the new agent adopts it. Away for 0.6 T: frozen until it is back; away for T: as 6"),
-        marked("kept"),
+        marked("live; away for T: failed"),
+        marked(
+            "runs on; the new agent adopts it. Away for 0.6 T: frozen until it is back, beyond T too "
+            "while its image lock keeps it, else restarted elsewhere"
+        ),
+        marked("kept; lost when restarted"),
         marked("runs on, memory kept"),
     ),
     Row(
@@ -122,7 +128,7 @@ ROWS = (
     ),
     Row(
         marked("power of all hosts lost"),
-        marked("failed, live again"),
+        marked("live; those not back yet: failed"),
         marked("started when the hosts are back; one that was suspended is resumed by any host"),
         marked("lost; suspended: kept"),
         marked("reported failed; suspended: as with it on"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from zugvogel.domain.host import HostStatus, Role, Verdict
 from zugvogel.domain.maintenance import MaintenanceReport, VmMove
 from zugvogel.domain.requests import ChangeHost, Maintenance
 from zugvogel.domain.task import Severity, Task
-from zugvogel.errors import ProcedureFailed, Refused
+from zugvogel.errors import ProcedureFailed, Refused, Unreachable
 from zugvogel.services.ha.maintenance import Evacuation, Moving
 from zugvogel.services.ha.roles import Roles
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskCancelled, TaskContext
 
 KIND = "host.maintenance"
+SEEN_WITHIN_S = 15.0
+LOOK_S = 0.25
 
 
 class HostOperations:
@@ -105,9 +108,21 @@ class HostOperations:
             self._w.events.emit("host.maintenance-ended", name, f"{name} takes vms again", task=ctx.id)
         moves: list[VmMove] = []
         if request.is_return:
+            await self._until_it_takes_vms(name)
             moves = await self._evacuation.bring_back(ctx, name, is_quick_fallback=request.is_quick_fallback)
         report = MaintenanceReport(host=name, is_in_maintenance=False, vms=tuple(moves))
         return self._told(ctx, report, f"were not brought back to {name}")
+
+    async def _until_it_takes_vms(self, name: str) -> None:
+        """Waits until what was written is seen here, where moves are planned: the replica follows the registry,
+        and a secondary keeps a primary's answer for a while. A view that does not follow is left to the moves:
+        they tell what they find."""
+        until = self._w.clock.monotonic() + SEEN_WITHIN_S
+        while self._w.clock.monotonic() < until:
+            with contextlib.suppress(Unreachable):
+                if (await self._w.status_of(name)).verdict is not Verdict.MAINTENANCE:
+                    return
+            await self._w.clock.sleep(LOOK_S)
 
     def _told(self, ctx: TaskContext, report: MaintenanceReport, what: str) -> dict[str, Any]:
         """The report as the task keeps it. Raises ProcedureFailed when a vm is not where it was wanted."""
