@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -53,7 +54,8 @@ class WorldClock:
         return self.now
 
     def now_iso(self) -> str:
-        return "2026-01-01T00:00:00.000Z"
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now - 1000.0)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     async def sleep(self, seconds: float) -> None:
         self._number += 1

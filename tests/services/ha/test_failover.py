@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -965,6 +966,49 @@ async def test_a_vm_whose_qemu_dies_is_restarted_in_place_within_its_limit(make:
     assert world.running("web") == []
     assert "failed by itself 2 times" in (await world.told("vm.restart-failed"))[-1].message
     await world.pass_time(600)
+    assert world.running("web") == ["h1"]
+
+
+async def crash(world: World, times: int) -> None:
+    for _ in range(times):
+        world.machine("web").end()
+        await world.pass_time(10)
+
+
+async def test_failures_of_long_ago_are_none_for_the_next_judge(make: Make) -> None:
+    world = await make(4, settings={"das_vmmonitoring_maxfailures": 3, "das_vmmonitoring_window": 3600})
+    await world.add("web")
+    await crash(world, 3)
+    await world.pass_time(3600)
+    world.judge = "h3"
+    await world.pass_time(2)
+    await crash(world, 1)
+    assert world.running("web") == ["h1"]
+
+
+async def test_failures_of_a_moment_ago_count_for_the_next_judge_too(make: Make) -> None:
+    world = await make(4, settings={"das_vmmonitoring_maxfailures": 3, "das_vmmonitoring_window": 600})
+    await world.add("web")
+    await crash(world, 2)
+    world.judge = "h3"
+    await crash(world, 1)
+    world.judge = "h2"
+    await crash(world, 1)
+    assert world.running("web") == []
+    assert "failed by itself 3 times" in (await world.told("vm.restart-failed"))[-1].message
+    await world.pass_time(600)
+    assert world.running("web") == ["h1"]
+
+
+async def test_a_note_that_does_not_say_when_its_failures_were_counts_none(make: Make) -> None:
+    world = await make()
+    await world.add("web")
+    await crash(world, 1)
+    note = json.loads(world.files.notes["web", "restart.json"])
+    del note["own_failed_at"]
+    world.files.notes["web", "restart.json"] = json.dumps(note | {"own_failures": 3, "attempts": 1}).encode()
+    world.judge = "h3"
+    await crash(world, 1)
     assert world.running("web") == ["h1"]
 
 
