@@ -227,6 +227,7 @@ class ClusterView:
             memory_available_bytes=load.memory_available_bytes,
             report=self._report(),
             is_active_primary=is_active,
+            frozen_on=tuple(lost),
         )
 
     def _look(self, now: float) -> _Look:
@@ -255,6 +256,8 @@ class ClusterView:
             report=heard.report if heard else None,
             is_report_stale=_is_stale(heard, look),
             is_active_primary=is_active,
+            frozen_on=judgement.frozen_on,
+            dead_on=judgement.dead_on,
         )
 
     def _seen(self, host: Host, look: _Look) -> _Seen:

@@ -402,6 +402,8 @@ class World:
         self.judge = "h2"
         self.verdicts: dict[str, Verdict] = {}
         self.silent: set[str] = set()
+        self.cut_off: set[str] = set()
+        """Dead on the datastore, alive elsewhere."""
         self.unguarded: set[str] = set()
         self.beats_read_at: float | None = None
         """None: all the time."""
@@ -456,6 +458,7 @@ class World:
                     host=self._host(node), verdict=verdict, why=f"the test calls it {verdict}",
                     heartbeat_age_s=0.0 if verdict is Verdict.LIVE else 16.0,
                     beat_ages_s={DS: self.beat_ages_s.get(node.name, 0.0)}, report=node.report(),
+                    dead_on=(DS,) if verdict is Verdict.FAILED or node.name in self.cut_off else (),
                 )
             )  # fmt: skip
         return found

@@ -167,7 +167,7 @@ class Failover:
 
     def _find_missing(self, statuses: Sequence[HostStatus]) -> None:
         for judged in self._judged.values():
-            judged.missing, judged.stranded = [], []
+            judged.missing, judged.stranded, judged.frozen = [], [], set()
         if not self._inventory.setting("das.enabled"):
             return
         records = self._inventory.vms()
@@ -190,7 +190,10 @@ class Failover:
             for found in stranded(by_name, statuses, {vm: self._worker(vm) for vm in by_name}):
                 names.add(found.name)
                 of = self._judged.get(found.record.datastore)
-                if of is not None and not of.was_asked(found.name, self._clock.monotonic()):
+                if of is None:
+                    continue
+                of.frozen.add(found.name)
+                if not of.was_asked(found.name, self._clock.monotonic()):
                     of.stranded.append(found)
         return names
 
@@ -198,7 +201,7 @@ class Failover:
         if judged.task is not None and not judged.task.done():
             return
         if not self._has_work(judged):
-            judged.keep(())
+            judged.keep(judged.frozen)
             self._role.finish_round(judged.name)
             return
         judged.task = asyncio.create_task(self._rounds(judged), name=f"failover on {judged.name}")
@@ -246,7 +249,7 @@ class Failover:
         snapshot = self._snapshot(judged, statuses, situations)
         for decision in failover.decide(snapshot):
             self._carry_out(judged, decision)
-        judged.keep(names)
+        judged.keep(names | judged.frozen)
         if is_complete:
             self._role.finish_round(judged.name)
 
@@ -313,7 +316,7 @@ class Failover:
             datastore=datastore,
             proof=proof,
             statuses=statuses,
-            silent={s.host.name for s in statuses if self._is_dead(judged.name, s)},
+            dead={s.host.name for s in statuses if self._is_dead(judged.name, s)},
             guarded=guarded,
             vms=situations,
             settings=self._settings(),
@@ -335,8 +338,9 @@ class Failover:
         )
 
     def _is_dead(self, datastore: str, status: HostStatus, after: float | None = None) -> bool:
-        """By a reading of its beats there that began at `after` or later; None: by the last one."""
-        if status.verdict is not Verdict.FAILED:
+        """Whether what it held there it runs no more, by a reading of its beats there that began at `after` or
+        later; None: by the last one."""
+        if datastore not in status.dead_on:
             return False
         if after is None:
             return self._is_silent(datastore, status.host.name)
