@@ -21,6 +21,7 @@ from zugvogel.core.failover import (
     due_in_s,
 )
 from zugvogel.core.failover_facts import (
+    TOLD,
     AcceptIsolated,
     AskHeir,
     AskToGiveUp,
@@ -82,11 +83,11 @@ def seen(name: str, gib: float = 2) -> VmReport:
 
 
 def snapshot(*vms: Situation, h1: Verdict = Verdict.FAILED, **more: Any) -> Snapshot:
-    """h1 is as told, h2 and h3 are live; every failed host is silent on the datastore."""
+    """h1 is as told, h2 and h3 are live; every failed host is dead on the datastore."""
     statuses = more.pop("statuses", None) or [host("h1", h1), host("h2"), host("h3", gib=15)]
-    silent = {s.host.name for s in statuses if s.verdict is Verdict.FAILED}
-    fields: dict[str, Any] = {"datastore": DS, "proof": LOCK, "statuses": statuses, "silent": silent, "vms": vms}
-    fields["guarded"] = silent
+    dead = {s.host.name for s in statuses if s.verdict is Verdict.FAILED}
+    fields: dict[str, Any] = {"datastore": DS, "proof": LOCK, "statuses": statuses, "dead": dead, "vms": vms}
+    fields["guarded"] = dead
     return Snapshot(**(fields | more))
 
 
@@ -125,7 +126,7 @@ def test_a_lease_of_a_host_that_is_not_failed_is_left_to_it(verdict: Verdict) ->
 
 
 def test_a_failed_host_whose_beat_on_the_vms_datastore_moves_is_not_dead() -> None:
-    found = waits(snapshot(Situation(record(), lease()), silent=set()))
+    found = waits(snapshot(Situation(record(), lease()), dead=set()))
     assert found.wait is Wait.HOLDER
     assert "was not seen to stand still" in found.why
     assert found.look_again_s == 0
@@ -182,7 +183,7 @@ def test_the_living_side_is_asked_only_once_the_other_is_proven_dead(source: str
     there = Situation(record(), lease(holder=source, heir=target, migration_id="m"))
     assert waits(snapshot(there, proof=DeathProof(Proof.CONFIRM, "because"))).wait is Wait.PROOF
     assert waits(snapshot(there, fences={"h1": Fenced(Fencing.PENDING)})).wait is Wait.FENCE
-    assert waits(snapshot(there, silent=set())).wait is Wait.HOLDER
+    assert waits(snapshot(there, dead=set())).wait is Wait.HOLDER
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_a_lease_is_kept_while_a_process_holds_the_lock_of_a_disk() -> None:
     held = Situation(record(disks=(DISK,)), lease(), is_locked=True)
     found = waits(snapshot(held))
     assert found.wait is Wait.LOCK
-    assert "there is no sign of life of h1, but a process has a disk of it open" in found.why
+    assert "there is no sign of life of h1 on nfs1, but a process has a disk of it open" in found.why
     assert "cut that host's power" in found.why
     assert found.look_again_s > 0
     assert isinstance(decide(snapshot(replace(held, is_locked=False)))[-1], ReleaseLease)
@@ -604,6 +605,80 @@ def test_it_is_accepted_once_for_each_epoch_of_its_lease() -> None:
     assert isinstance(again, AcceptIsolated)
 
 
+# hosts that are cut off and have lost this datastore ----------------------------------------------------
+
+
+def cut_off(verdict: Verdict, still_s: float = 16.0) -> HostStatus:
+    """h1: it lives on another datastore, its beat here stands still."""
+    found = host("h1", verdict)
+    return found.model_copy(update={"frozen_on": ("nfs1",), "beat_ages_s": {"nfs1": still_s, "nfs2": 0.4}})
+
+
+CUT_OFF = pytest.mark.parametrize("verdict", [Verdict.ISOLATED, Verdict.PARTITIONED])
+
+
+@CUT_OFF
+@pytest.mark.parametrize("response", IsolationResponse)
+def test_a_vm_of_a_host_that_is_dead_here_and_lives_elsewhere_is_released(
+    verdict: Verdict, response: IsolationResponse
+) -> None:
+    there = Situation(record(isolation_response=response), lease(), accepted_epoch=7)
+    statuses = [cut_off(verdict), host("h2")]
+    decision = only(snapshot(there, statuses=statuses, dead={"h1"}, guarded={"h1"}))
+    assert isinstance(decision, ReleaseLease)
+    assert (decision.host, decision.dead) == ("h1", frozenset({"h1"}))
+    assert decision.why == f"h1 is {verdict}: the test calls it {verdict}"
+
+
+@CUT_OFF
+def test_there_too_death_must_be_proven(verdict: Verdict) -> None:
+    held = Situation(record(disks=(Disk(file="d.raw", format="raw", size_bytes=1),)), lease(), is_locked=True)
+    statuses = [cut_off(verdict), host("h2")]
+    assert waits(snapshot(held, statuses=statuses, dead={"h1"})).wait is Wait.LOCK
+    free = replace(held, is_locked=False)
+    found = waits(snapshot(free, statuses=statuses, dead={"h1"}, proof=DeathProof(Proof.CONFIRM, "x")))
+    assert found.wait is Wait.PROOF
+    assert found.why.startswith(f"h1 is {verdict} and dead there, but nothing proves")
+    guard = DeathProof(Proof.GUARD, "x")
+    assert waits(snapshot(free, statuses=statuses, dead={"h1"}, proof=guard)).wait is Wait.PROOF
+    guarded = snapshot(free, statuses=statuses, dead={"h1"}, proof=guard, guarded={"h1"})
+    assert isinstance(only(guarded), ReleaseLease)
+
+
+@CUT_OFF
+def test_before_that_no_isolation_response_is_accepted_for_it(verdict: Verdict) -> None:
+    there = Situation(record(isolation_response="poweroff"), lease())
+    for situation in (there, replace(there, accepted_epoch=7)):
+        found = waits(snapshot(situation, statuses=[cut_off(verdict), host("h2")]))
+        assert (found.wait, found.look_again_s) == (Wait.HOLDER, 0.0)
+        assert "its beat on nfs1 stands still for 16 s, so it keeps it frozen" in found.why
+    found = waits(snapshot(there, statuses=[cut_off(verdict, still_s=141.0), host("h2")]))
+    assert found.wait is Wait.STORAGE
+    assert "mend its network or its path to the storage" in found.why
+
+
+def test_of_a_migration_the_side_that_is_not_dead_here_is_asked() -> None:
+    """Dead here is each side of it by itself; the one that lives is asked."""
+    statuses = [cut_off(Verdict.ISOLATED), host("h2"), host("h3")]
+    there = Situation(record(), lease(holder="h1", heir="h2", migration_id="m"))
+    found = only(snapshot(there, statuses=statuses, dead={"h1"}, guarded={"h1"}))
+    assert isinstance(found, AskHeir)
+    assert found.heir == "h2"
+    back = Situation(record(), lease(holder="h2", heir="h1", migration_id="m"))
+    given_up = only(snapshot(back, statuses=statuses, dead={"h1"}, guarded={"h1"}))
+    assert isinstance(given_up, AskToGiveUp)
+    assert (given_up.host, given_up.dead_heir) == ("h2", "h1")
+    assert waits(snapshot(back, statuses=statuses)).wait is Wait.HOLDER
+
+
+@CUT_OFF
+def test_memory_that_a_host_loaded_which_is_dead_here_is_resumed_elsewhere(verdict: Verdict) -> None:
+    there = Situation(record(), lease("resuming", "h1", memory_id="m"))
+    statuses = [cut_off(verdict), host("h2")]
+    assert waits(snapshot(there, statuses=statuses)).wait is Wait.HOLDER
+    assert isinstance(only(snapshot(there, statuses=statuses, dead={"h1"})), GiveResumeOrder)
+
+
 # lost storage ---------------------------------------------------------------------------------------------
 
 
@@ -638,20 +713,33 @@ WRITEBACK = record(disks=(Disk(file="disk0.raw", format="raw", size_bytes=1, cac
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("found", "wait", "told"),
     [
-        on_lost(silent_s=139.0),
-        on_lost(settings=FailoverSettings(apd_timeout_s=0)),
-        on_lost(worker="h1"),
-        on_lost(proof=DeathProof(Proof.CONFIRM, "x")),
-        on_lost(proof=DeathProof(Proof.FENCE, "x")),
-        on_lost(vm=WRITEBACK),
-        on_lost(statuses=[host("h1", Verdict.STORAGE_LOST), host("h2", gib=1)]),
+        (on_lost(silent_s=139.0), Wait.HOLDER, "after 140 s it is to give it up (das.apdtimeout)"),
+        (on_lost(settings=FailoverSettings(apd_timeout_s=0)), Wait.HOLDER, "das.apdtimeout is 0"),
+        (on_lost(proof=DeathProof(Proof.CONFIRM, "its locks stay")), Wait.STORAGE, "(its locks stay)"),
+        (on_lost(proof=DeathProof(Proof.FENCE, "x")), Wait.STORAGE, "nothing tells when its last writes are over"),
+        (on_lost(vm=WRITEBACK), Wait.STORAGE, "writes of its disk disk0.raw may be left in that host's cache"),
+        (
+            on_lost(statuses=[host("h1", Verdict.STORAGE_LOST), host("h2", gib=1)]),
+            Wait.ROOM,
+            "no host can take it: h2 lacks",
+        ),
     ],
-    ids=["early", "for ever", "asked", "no proof", "no fence", "cached writes", "no room"],
+    ids=["early", "for ever", "no proof", "no fence", "cached writes", "no room"],
 )
-def test_it_is_kept_where_giving_it_up_would_not_help_or_not_be_safe(found: Snapshot) -> None:
-    assert decide(found) == []
+def test_it_is_kept_where_giving_it_up_would_not_help_or_not_be_safe_and_why_is_told(
+    found: Snapshot, wait: Wait, told: str
+) -> None:
+    decision = waits(found)
+    assert decision.wait is wait
+    assert decision.why.startswith("h1 does not reach nfs1 for ")
+    assert told in decision.why
+    assert (wait in TOLD) == (wait is not Wait.HOLDER)
+
+
+def test_one_that_is_being_given_up_is_left_alone() -> None:
+    assert decide(on_lost(worker="h1")) == []
 
 
 def test_a_host_whose_report_does_not_come_through_is_not_asked_to_settle() -> None:

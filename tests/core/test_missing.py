@@ -100,6 +100,17 @@ def test_a_vm_is_down_since_the_last_sign_of_life_of_its_host(
     assert silent_s(record(), []) == 0.0
 
 
+def test_what_a_host_that_is_dead_on_their_datastore_ran_is_missing_too() -> None:
+    cut_off = host(Verdict.ISOLATED, "web", heartbeat_age_s=17.0, beat_ages_s={"nfs1": 15.5, "nfs2": 0.5})
+    dead = cut_off.model_copy(update={"dead_on": ("nfs1",)})
+    (told,) = dead.report.vms if dead.report is not None else ()
+    unrecorded = record().model_copy(update={"wanted": "stopped", "epoch": told.epoch - 1})
+    assert missing([unrecorded], [cut_off]) == []
+    assert missing([unrecorded], [dead]) == [unrecorded]
+    assert missing([unrecorded.model_copy(update={"datastore": "nfs2"})], [dead]) == []
+    assert (silent_s(record(), [cut_off]), silent_s(record(), [dead])) == (0.0, 15.5)
+
+
 def test_the_addresses_of_a_vm_are_those_of_its_last_run() -> None:
     reports = [
         VmReport(name=name, state=VmState.RUNNING, epoch=epoch, memory_bytes=1, cpus=1, addresses=(address,))

@@ -41,6 +41,51 @@ def test_the_architectures_table(name: str) -> None:
     assert judgement.why
 
 
+B_MOVES, B_SAYS_ISOLATED = BeatEvidence("b", 1.0), BeatEvidence("b", 1.0, is_isolated=True)
+
+
+@pytest.mark.parametrize(("lives", "verdict"), [(B_MOVES, "partitioned"), (B_SAYS_ISOLATED, "isolated")])
+def test_a_host_is_dead_on_the_datastore_where_it_stands_still_and_keeps_its_verdict(
+    lives: BeatEvidence, verdict: str
+) -> None:
+    silent = HostEvidence(15.0, True, T, (BeatEvidence("a", 15.0), lives))
+    found = judge(silent)
+    assert (found.verdict, found.frozen_on, found.dead_on) == (Verdict(verdict), ("a",), ("a",))
+    assert "on a it stood still for 15 s" in found.why
+    assert judge(silent._replace(heard_by=("h3",))).dead_on == ()
+    assert judge(silent._replace(silence_s=14.9)).dead_on == ()
+    for beat in (
+        BeatEvidence("a", 14.9),
+        BeatEvidence("a", None),
+        BeatEvidence("a", 60.0, is_readable=False),
+        BeatEvidence("a", 60.0, is_same_place=False),
+    ):
+        assert judge(silent._replace(silence_s=60.0, beats=(beat, lives))).dead_on == ()
+
+
+def test_a_host_that_may_hang_as_a_whole_is_dead_nowhere_before_it_has_failed() -> None:
+    def dead_on(still_b_s: float) -> tuple[str, ...]:
+        beats = (BeatEvidence("a", 20.0), BeatEvidence("b", still_b_s))
+        return judge(HostEvidence(20.0, True, T, beats)).dead_on
+
+    assert dead_on(8.9) == ("a",)
+    assert dead_on(9.0) == dead_on(14.9) == ()
+    assert dead_on(15.0) == ("a", "b")
+
+
+def test_a_failed_host_is_dead_only_where_it_was_seen_to_stand_still() -> None:
+    beats = (BeatEvidence("a", 16.0), BeatEvidence("b", 16.0, is_readable=False), BeatEvidence("c", None))
+    found = judge(HostEvidence(16.0, True, T, beats))
+    assert (found.verdict, found.dead_on) == (Verdict.FAILED, ("a",))
+
+
+def test_a_host_that_is_heard_has_frozen_what_lies_where_it_stands_still() -> None:
+    found = judge(HostEvidence(0.5, True, T, (BeatEvidence("a", 9.0), BeatEvidence("b", 0.5))))
+    assert (found.verdict, found.frozen_on, found.dead_on) == (Verdict.STORAGE_LOST, ("a",), ())
+    old = BeatEvidence("a", 9.0, is_of_other_boot=True)
+    assert judge(HostEvidence(0.5, True, T, (old,), boot_heard_s=1.0)).frozen_on == ()
+
+
 def test_a_host_that_another_host_hears_is_not_failed() -> None:
     evidence = HostEvidence(20, True, T, (BeatEvidence("a", 20.0),), heard_by=("h3",))
     judgement = judge(evidence)
@@ -110,6 +155,21 @@ def test_failed_needs_full_proof(e: HostEvidence) -> None:
         and not e.heard_by
     )
     assert (judge(e).verdict is Verdict.FAILED) == proven
+
+
+@given(evidence)
+def test_dead_on_a_datastore_needs_full_proof_there(e: HostEvidence) -> None:
+    found = judge(e)
+    proven = {
+        b.datastore
+        for b in e.beats
+        if b.is_readable and b.is_same_place and b.still_s is not None and b.still_s >= e.detection_time_s
+    }
+    assert set(found.dead_on) <= proven
+    assert not found.dead_on or (e.silence_s >= e.detection_time_s and not e.heard_by)
+    assert not found.dead_on or found.verdict in {Verdict.FAILED, Verdict.ISOLATED, Verdict.PARTITIONED}
+    assert set(found.dead_on) <= set(found.frozen_on)
+    assert found.verdict is not Verdict.FAILED or set(found.dead_on) == proven
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(3, 60))

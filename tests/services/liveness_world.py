@@ -4,7 +4,7 @@ heartbeats and the cluster view use."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from zugvogel.domain.datastore import Beat, Datastore
@@ -53,6 +53,8 @@ class Mount:
         self.fault = ""
         self.late: list[Beat] = []
         """Writes that were given up and may still land."""
+        self.unreadable: set[str] = set()
+        """Hosts whose file alone cannot be read here."""
         self.role_leases: object = None
 
     async def write(self, beat: Beat) -> None:
@@ -62,9 +64,9 @@ class Mount:
     def may_still_land(self) -> bool:
         return bool(self.late)
 
-    async def read_all(self) -> dict[str, Beat]:
+    async def read_all(self) -> Mapping[str, Beat | str]:
         await self._pass()
-        return dict(self.files)
+        return self.files | dict.fromkeys(self.unreadable & self.files.keys(), "it has an I/O error")
 
     async def report(self) -> DatastoreReport:
         await self._pass()

@@ -1,6 +1,8 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
+
+import pytest
 
 from tests.services.liveness_world import Mount, World
 from zugvogel.domain.datastore import Beat
@@ -52,13 +54,36 @@ async def test_stillness_of_others_grows_only_while_own_rounds_succeed() -> None
     assert h1.beats.seen("ds")["h1"].beat.hears == ()
 
 
+async def test_a_beat_that_cannot_be_read_is_no_stillness_and_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(hosts=3)
+    await world.pass_time(2)
+    beats, mount = world.nodes["h1"].beats, world.nodes["h1"].mounts[0]
+    world.dead = {"h2", "h3"}
+    await world.pass_time(8)
+    mount.unreadable = {"h2"}
+    await world.pass_time(10)
+    assert beats.usable("ds") == (True, "")
+    assert beats.seen("ds")["h2"].stillness.still_s == 7.0
+    assert (beats.is_silent("ds", "h2"), beats.is_silent("ds", "h3")) == (False, True)
+    assert [r.getMessage() for r in caplog.records] == [
+        "the beat of h2 on datastore ds cannot be read here: it has an I/O error"
+    ]
+    mount.unreadable = set()
+    await world.pass_time(15)
+    assert not beats.is_silent("ds", "h2")  # it may have beaten meanwhile
+    await world.pass_time(3)
+    assert beats.is_silent("ds", "h2")
+
+
 async def test_a_mark_may_be_as_young_as_the_end_of_the_reading_that_showed_it() -> None:
     world = World(hosts=2)
     await world.pass_time(3)
     h1 = world.nodes["h1"]
     read = h1.mounts[0].read_all
 
-    async def slow() -> dict[str, Beat]:
+    async def slow() -> Mapping[str, Beat | str]:
         await world.clock.sleep(2.0)
         return await read()
 

@@ -88,6 +88,17 @@ def has_lock(definition: VmDefinition) -> bool:
     return any(not disk.is_readonly for disk in definition.disks)
 
 
+def never_given_up(proof: DeathProof, definition: VmDefinition) -> str:
+    """Why a vm that stands still on a host without storage is not ended there to be started elsewhere: writes of
+    it may still be on their way to its disks. Empty: it may be."""
+    if proof.proof not in {Proof.LOCK, Proof.GUARD}:
+        return f"nothing tells when its last writes are over ({proof.why})"
+    cached = [disk.file for disk in definition.disks if disk.cache == "writeback" and not disk.is_readonly]
+    if cached:
+        return f"writes of its disk {cached[0]} may be left in that host's cache (cache mode writeback)"
+    return ""
+
+
 def proof_of(datastore: Datastore) -> DeathProof:
     if datastore.proof is not None:
         return DeathProof(datastore.proof, _CHOSEN[datastore.proof], is_chosen=True)

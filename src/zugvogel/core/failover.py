@@ -6,13 +6,13 @@ What follows from the vm's lease:
 =====================  =====================================================================================
 lease                  decision
 =====================  =====================================================================================
-running                every host that may run it is failed and proven dead, and no process holds the lock of
-                       its disks any more (where that tells): `ReleaseLease`; of the two of a
-                       live migration only the heir lives: `AskHeir`, only the holder: `AskToGiveUp`; its holder
-                       is isolated: `AcceptIsolated`; it lives and does not run it: `AskToSettle`; it has lost
-                       the storage for das.apdtimeout: `AskToGiveUp`
-resuming               its holder is failed: `GiveResumeOrder` (needs no proof: it ran nothing before); it lives
-                       and does not load it: `AskToSettle`
+running                every host that may run it is dead on this datastore (`core.verdicts`), which is proven,
+                       and no process holds the lock of its disks any more (where that tells): `ReleaseLease`;
+                       of the two of a live migration only the heir lives: `AskHeir`, only the holder:
+                       `AskToGiveUp`; its holder is isolated and beats here: `AcceptIsolated`; it lives and does
+                       not run it: `AskToSettle`; it has lost the storage for das.apdtimeout: `AskToGiveUp`
+resuming               its holder is failed, or dead here: `GiveResumeOrder` (needs no proof: it ran nothing
+                       before); it lives and does not load it: `AskToSettle`
 suspended, to resume   nobody took it for RESUME_AFTER_S: `GiveResumeOrder`
 released as failed     `GiveStartOrder`
 suspended, released    a user did that: left alone
@@ -29,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence, Set
 
 from zugvogel.core import placement
-from zugvogel.core.death_proof import DeathProof, has_lock
+from zugvogel.core.death_proof import DeathProof, has_lock, never_given_up
 from zugvogel.core.failover_facts import (
     LOOK_AGAIN_S,
     AcceptIsolated,
@@ -123,9 +123,7 @@ class _Round:
     def __init__(self, snapshot: Snapshot) -> None:
         self._s = snapshot
         self._by_name = {status.host.name: status for status in snapshot.statuses}
-        self._dead = frozenset(
-            name for name, status in self._by_name.items() if status.verdict is Verdict.FAILED
-        ) & frozenset(snapshot.silent)
+        self._dead = frozenset(snapshot.dead) & self._by_name.keys()
         self._promises = placement.promises_of(snapshot.groups, snapshot.statuses)
         self._turns = Counter[str]()
         for ordered in snapshot.ordered:
@@ -171,9 +169,9 @@ class _Round:
         if len(sides) > 1:
             return _wait(s, Wait.HOLDER, f"{alive[0]}, a side of its live migration, may run it: it settles it")
         if self._verdict(holder) is Verdict.STORAGE_LOST and not s.is_asked:
-            return self._give_up(s, holder, lease.epoch, self._still_s(holder)) or _wait(
-                s, Wait.HOLDER, self._why_held(holder)
-            )
+            return self._give_up(s, holder, lease.epoch, self._still_s(holder))
+        if self._is_frozen_there(holder):
+            return self._frozen(s, holder)
         if self._verdict(holder) is Verdict.ISOLATED:
             return self._isolated(s, lease, holder)
         is_failed = self._verdict(holder) is Verdict.FAILED
@@ -219,7 +217,8 @@ class _Round:
             return proof
         if s.is_locked and not all(self._is_cut(side) for side in sides):
             told = (
-                f"there is no sign of life of {' and '.join(sorted(sides))}, but a process has a disk of it open"
+                f"there is no sign of life of {' and '.join(sorted(sides))} on {self._s.datastore.name}, but a "
+                "process has a disk of it open"
             )
             return _wait(s, Wait.LOCK, self._locked(told), LOCK_LOOK_S)
         return ReleaseLease(s.name, lease, holder, sides, proof)
@@ -243,7 +242,7 @@ class _Round:
         if unproven:
             return _wait(s, Wait.PROOF, self._unproven(s, unproven[0], fences[unproven[0]]))
         self._keep_place(s)
-        told = "; ".join(f"{side} is failed: {self._by_name[side].why}" for side in fences)
+        told = "; ".join(f"{side} is {self._verdict(side)}: {self._by_name[side].why}" for side in fences)
         cut = "".join(f"; its fence device: {f.told}" for f in fences.values() if f.fencing is Fencing.DONE)
         return f"{told}{cut}"
 
@@ -256,8 +255,9 @@ class _Round:
             no_lock = "" if has_lock(s.record.definition) else ", and the vm has no disk whose lock could tell"
             why = f"its last beat there did not say that a guard would freeze its vms{no_lock}"
         failed = f"; its fence device: {fenced.told}" if fenced.fencing is Fencing.FAILED else ""
+        state = "failed" if self._verdict(host) is Verdict.FAILED else f"{self._verdict(host)} and dead there"
         return (
-            f"{host} is failed, but nothing proves that it writes no more to {store.name} ({store.kind}): "
+            f"{host} is {state}, but nothing proves that it writes no more to {store.name} ({store.kind}): "
             f"{why}{failed}; cut its power and say so: zv host confirm-dead {host}"
         )
 
@@ -281,7 +281,7 @@ class _Round:
         if self._is_to_settle(s, holder):
             return AskToSettle(s.name, holder, lease.epoch, s.lease_age_s)
         verdict = self._verdict(holder)
-        if verdict is not None and verdict is not Verdict.FAILED:
+        if verdict is not None and verdict is not Verdict.FAILED and holder not in self._dead:
             return _wait(s, Wait.HOLDER, f"{holder} loads its memory")
         gone = verdict or "no host of the cluster any more"
         return self._order(s, lease, f"{holder}, which loaded its memory, is {gone}", is_resume=True)
@@ -344,26 +344,46 @@ class _Round:
     # hosts that lost their storage -----------------------------------------------------------------
 
     def _stranded(self, s: Stranded) -> Decision | None:
-        """A vm that stands still on a host without storage is kept for a while, then worth more elsewhere. Not
-        where writes of it may be left on the way to its disks."""
+        """None: something is done about it."""
         if s.worker:
             return None
         return self._give_up(Situation(s.record, None), s.host, s.epoch, s.silent_s)
 
-    def _give_up(self, s: Situation, holder: str, epoch: int, silent_s: float) -> Decision | None:
+    def _give_up(self, s: Situation, holder: str, epoch: int, silent_s: float) -> Decision:
+        """A vm that stands still on a host without storage is kept for a while, then worth more elsewhere. Not
+        where writes of it may be left on the way to its disks, nor where no other host has room."""
         limit_s, definition = self._s.settings.apd_timeout_s, s.record.definition
-        if not limit_s or silent_s < limit_s:
-            return None
-        if self._s.proof.proof not in {Proof.LOCK, Proof.GUARD}:
-            return None
-        if any(disk.cache == "writeback" and not disk.is_readonly for disk in definition.disks):
-            return None
+        lost = f"{holder} does not reach {self._s.datastore.name} for {silent_s:.0f} s"
+        if not limit_s:
+            return _wait(s, Wait.HOLDER, f"{lost}, and keeps it frozen until it does (das.apdtimeout is 0)")
+        if silent_s < limit_s:
+            then = f"after {limit_s:.0f} s it is to give it up (das.apdtimeout)"
+            return _wait(s, Wait.HOLDER, f"{lost} and keeps it frozen; {then}")
+        kept = f"{lost} and keeps it frozen; it is not asked to give it up, since"
+        if never := never_given_up(self._s.proof, definition):
+            return _wait(s, Wait.STORAGE, f"{kept} {never}; mend its path to the storage, or cut its power")
         others = [status for status in self._s.statuses if status.host.name != holder]
-        host, _, _ = self._place(s, "", others)
+        host, why, wait = self._place(s, "", others)
         if host is None:
-            return None
-        why = f"{holder} does not reach {self._s.datastore.name} for {silent_s:.0f} s (das.apdtimeout)"
-        return AskToGiveUp(definition.name, holder, epoch, why)
+            return _wait(s, wait, f"{kept} {why}")
+        return AskToGiveUp(definition.name, holder, epoch, f"{lost} (das.apdtimeout)")
+
+    def _is_frozen_there(self, holder: str) -> bool:
+        """It is cut off, and its beat on this datastore stands still too: no order reaches it."""
+        status = self._by_name.get(holder)
+        is_cut_off = status is not None and status.verdict in {Verdict.ISOLATED, Verdict.PARTITIONED}
+        return is_cut_off and status is not None and self._s.datastore.name in status.frozen_on
+
+    def _frozen(self, s: Situation, holder: str) -> WaitFor:
+        """Mostly for a moment, until it counts as dead here; people are told where that does not come."""
+        silent_s, limit_s = self._still_s(holder), self._s.settings.apd_timeout_s
+        is_long = 0 < limit_s <= silent_s
+        told = (
+            f"{self._why_held(holder)}; its beat on {self._s.datastore.name} stands still for {silent_s:.0f} s, "
+            "so it keeps it frozen, and no isolation response reaches it"
+        )
+        then = "; mend its network or its path to the storage, or cut its power" if is_long else ""
+        return _wait(s, Wait.STORAGE if is_long else Wait.HOLDER, told + then, 0.0)
 
     def _still_s(self, host: str) -> float:
         """Since its last beat on this datastore was seen."""

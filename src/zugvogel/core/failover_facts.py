@@ -46,10 +46,18 @@ class Wait(StrEnum):
     ANSWER = "the ordered host"
     RESPONSE = "an isolation response"
     FOLDER = "its folder"
+    STORAGE = "its host's storage"
 
 
-TOLD = {Wait.PROOF, Wait.ROOM, Wait.LOCK, Wait.ATTEMPTS, Wait.FOLDER}
-LOOK_AGAIN_S = {Wait.HOLDER: 3.0, Wait.STOPPED: 15.0, Wait.PROOF: 3.0, Wait.ATTEMPTS: 15.0, Wait.RESPONSE: 3.0}
+TOLD = {Wait.PROOF, Wait.ROOM, Wait.LOCK, Wait.ATTEMPTS, Wait.FOLDER, Wait.STORAGE}
+LOOK_AGAIN_S = {
+    Wait.HOLDER: 3.0,
+    Wait.STOPPED: 15.0,
+    Wait.PROOF: 3.0,
+    Wait.ATTEMPTS: 15.0,
+    Wait.RESPONSE: 3.0,
+    Wait.STORAGE: 3.0,
+}
 """How long the lease need not be read again, unless a verdict changes; others: no time at all."""
 
 
@@ -117,14 +125,14 @@ class FailoverSettings:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`silent`: hosts whose beat on this datastore was seen to stand still for the detection time. `ordered`:
-    orders under way, of all datastores. `groups`: vm -> anti-affinity group. `guarded`: failed hosts whose last
-    beat here promised a guard."""
+    """`dead`: hosts that are dead on this datastore (`core.verdicts.Judgement.dead_on`). `ordered`: orders under
+    way, of all datastores. `groups`: vm -> anti-affinity group. `guarded`: of the failed and the dead hosts those
+    whose last beat here promised a guard."""
 
     datastore: Datastore
     proof: DeathProof
     statuses: Sequence[HostStatus]
-    silent: Set[str]
+    dead: Set[str]
     vms: Sequence[Situation]
     guarded: Set[str] = frozenset()
     settings: FailoverSettings = FailoverSettings()

@@ -13,8 +13,9 @@ from zugvogel.domain.vm import VmRecord
 
 def missing(records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
     """Protected vms that no host whose report is fresh reports, or only one whose part in them is over: it waits
-    for the heir. What a stale report says counts for nothing, so the leases decide. Also those that a failed host
-    reported at an epoch which the registry has not: without a majority it never heard that they were started."""
+    for the heir. What a stale report says counts for nothing, so the leases decide. Also those that a host that is
+    dead on their datastore reported at an epoch which the registry has not: without a majority it never heard that
+    they were started."""
     fresh = [s.report for s in statuses if s.verdict in SPEAKS and s.report is not None and not s.is_report_stale]
     seen = {vm.name for report in fresh for vm in report.vms if not vm.awaits_heir}
     last = _last_told(statuses)
@@ -22,7 +23,7 @@ def missing(records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> list
         record
         for record in records
         if record.definition.name not in seen
-        and (is_protected(record) or _ran_unrecorded(record, last.get(record.definition.name, 0)))
+        and (is_protected(record) or _ran_unrecorded(record, last.get(record.definition.name)))
     ]
 
 
@@ -46,7 +47,7 @@ def silent_s(record: VmRecord, statuses: Sequence[HostStatus]) -> float:
     """For how long its last host has given no sign of life; 0: it lives, or is not known. The vm is down since
     then."""
     for status in statuses:
-        if status.host.name == record.host and status.verdict is Verdict.FAILED:
+        if status.host.name == record.host and _is_dead(status, record.datastore):
             ages = (status.heartbeat_age_s, status.beat_ages_s.get(record.datastore))
             return min((age for age in ages if age is not None), default=0.0)
     return 0.0
@@ -58,11 +59,18 @@ def last_addresses(vm: str, statuses: Sequence[HostStatus]) -> tuple[str, ...]:
     return max(told, key=lambda seen: seen.epoch).addresses if told else ()
 
 
-def _last_told(statuses: Sequence[HostStatus]) -> dict[str, int]:
-    """vm -> epoch, as failed hosts last reported."""
-    failed = [s.report for s in statuses if s.verdict is Verdict.FAILED and s.report is not None]
-    return {vm.name: vm.epoch for report in failed for vm in report.vms}
+def _is_dead(status: HostStatus, datastore: str) -> bool:
+    return status.verdict is Verdict.FAILED or datastore in status.dead_on
 
 
-def _ran_unrecorded(record: VmRecord, epoch: int) -> bool:
-    return epoch > record.epoch and record.definition.ha.restart_priority is not RestartPriority.DISABLED
+def _last_told(statuses: Sequence[HostStatus]) -> dict[str, tuple[int, HostStatus]]:
+    """vm -> (epoch, host), as hosts last reported that are dead somewhere."""
+    gone = [s for s in statuses if s.verdict is Verdict.FAILED or s.dead_on]
+    return {vm.name: (vm.epoch, s) for s in gone if s.report is not None for vm in s.report.vms}
+
+
+def _ran_unrecorded(record: VmRecord, told: tuple[int, HostStatus] | None) -> bool:
+    if told is None or record.definition.ha.restart_priority is RestartPriority.DISABLED:
+        return False
+    epoch, host = told
+    return epoch > record.epoch and _is_dead(host, record.datastore)

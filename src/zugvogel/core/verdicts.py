@@ -14,6 +14,11 @@ never heard    not still      partitioned: nothing is known, and nothing may be 
 `failed` is the only verdict that lets a vm be started elsewhere, so it alone needs proof: silence for T
 here, nobody else hears it, and at least one datastore *proves* stillness for T while none shows movement.
 Without any datastore nothing can be proven; such a host is partitioned at worst, never failed.
+Beats count per (host, datastore): what a host runs on a datastore it runs no more once its beat *there* stood
+still for T and no heartbeat came to anybody for T, whatever it does elsewhere (`Judgement.dead_on`). A host that
+still beats on another datastore keeps its verdict, isolated or partitioned, and with it its vms there. That it
+beats shows that it does not hang and that its guard ticks. Where its last beat anywhere is older than that it
+is waited for: in a moment it has failed, or beats.
 Between "both fell silent" and T the host stays live, and `why` tells the silence: so one power cut gives
 live -> failed, without a flicker of partitioned or storage-lost when one of the two reaches T first.
 """
@@ -64,8 +69,14 @@ class HostEvidence(NamedTuple):
 
 
 class Judgement(NamedTuple):
+    """Datastores by name. `frozen_on`: its beat stood still there for 0.6 T and more, so its guard keeps its vms
+    there frozen. `dead_on`: it gave no sign of life there, nor by network to anybody, for T: what it held there
+    may be proven to write no more (`core.death_proof`) and be started elsewhere."""
+
     verdict: Verdict
     why: str
+    frozen_on: tuple[str, ...] = ()
+    dead_on: tuple[str, ...] = ()
 
 
 def in_maintenance(judgement: Judgement) -> Judgement:
@@ -75,9 +86,30 @@ def in_maintenance(judgement: Judgement) -> Judgement:
 
 def judge(evidence: HostEvidence) -> Judgement:
     proofs = [b for b in evidence.beats if b.is_readable and b.is_same_place and b.still_s is not None]
-    if evidence.silence_s < evidence.detection_time_s and evidence.was_heard:
+    t = evidence.detection_time_s
+    if evidence.silence_s < t and evidence.was_heard:
         return _heard(evidence, proofs)
-    return _silent(evidence, proofs)
+    judgement = _silent(evidence, proofs)
+    dead_on = _dead_on(evidence, proofs, judgement.verdict)
+    why = judgement.why
+    if dead_on and judgement.verdict is not Verdict.FAILED:
+        why = f"{why}; on {', '.join(dead_on)} it stood still for {t:.0f} s: what it held there it runs no more"
+    return Judgement(judgement.verdict, why, _still_for(FROZEN_AFTER * t, proofs), dead_on)
+
+
+def _dead_on(evidence: HostEvidence, proofs: list[BeatEvidence], verdict: Verdict) -> tuple[str, ...]:
+    t = evidence.detection_time_s
+    if evidence.silence_s < t or evidence.heard_by:
+        return ()
+    if verdict is not Verdict.FAILED:
+        is_cut_off = verdict in {Verdict.ISOLATED, Verdict.PARTITIONED}
+        if not is_cut_off or all(_still(b) >= FROZEN_AFTER * t for b in proofs):
+            return ()
+    return _still_for(t, proofs)
+
+
+def _still_for(seconds: float, beats: list[BeatEvidence]) -> tuple[str, ...]:
+    return tuple(b.datastore for b in beats if _still(b) >= seconds)
 
 
 def _heard(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
@@ -87,13 +119,15 @@ def _heard(evidence: HostEvidence, proofs: list[BeatEvidence]) -> Judgement:
     least_s = max(FROZEN_AFTER * t, evidence.silence_s + APART * t)
     if lost := [b for b in due if (b.still_s or 0.0) >= least_s]:
         names = ", ".join(f"{b.datastore} for {_still(b):.0f} s" for b in lost)
-        return Judgement(Verdict.STORAGE_LOST, f"its heartbeat is heard, its beat stands still on {names}")
+        why = f"its heartbeat is heard, its beat stands still on {names}"
+        return Judgement(Verdict.STORAGE_LOST, why, _still_for(FROZEN_AFTER * t, due))
     if evidence.silence_s < APART * t:
         not_begun = [] if has_begun else [b.datastore for b in proofs if b.is_of_other_boot]
         return Judgement(Verdict.LIVE, _moving(evidence, due, not_begun))
     return Judgement(
         Verdict.LIVE,
         f"last heard {evidence.silence_s:.0f} s ago; judged anew when {t:.0f} s are full",
+        _still_for(FROZEN_AFTER * t, due),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import AwareDatetime
+
 from zugvogel.domain.base import HostName, Model, Name, NameOrNone, StrictModel
 
 
@@ -119,7 +121,8 @@ class RestartRecord(Model):
     order was judged from; the run it began, if any, is `failed_epoch + 1`. `attempts`: orders since the vm failed
     that spawned a QEMU or may have. `is_ordered`: the last of these was about to be given. `is_verified`: that run
     was seen; the next failure begins the count anew.
-    `own_failures`: restarts, lately, of a vm that failed by itself while its host lived."""
+    `own_failed_at`: restarts, lately, of a vm that failed by itself while its host lived, by wall clock: they only
+    limit how often it is tried. `own_failures`: how many these are, all that earlier versions know."""
 
     vm: Name
     failed_epoch: int
@@ -127,6 +130,7 @@ class RestartRecord(Model):
     is_ordered: bool = False
     is_verified: bool = False
     own_failures: int = 0
+    own_failed_at: tuple[AwareDatetime, ...] = ()
     why: str = ""
 
 

@@ -162,7 +162,8 @@ class Heartbeat(Model):
 class HostStatus(Model):
     """How the primaries see a host now; `why` is the evidence in a sentence.
     Ages are seconds on the judge's own monotonic clock; None: never seen. `is_report_stale`: its heartbeats have
-    told of another report for a while, and that one does not come through."""
+    told of another report for a while, and that one does not come through. `frozen_on`, `dead_on`: datastores, as
+    in `core.verdicts.Judgement`; a judge of an earlier version tells none."""
 
     host: Host
     verdict: Verdict
@@ -174,3 +175,5 @@ class HostStatus(Model):
     report: HostReport | None = None
     is_report_stale: bool = False
     is_active_primary: bool = False
+    frozen_on: tuple[str, ...] = ()
+    dead_on: tuple[str, ...] = ()

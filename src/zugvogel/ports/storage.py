@@ -6,6 +6,7 @@ raises `DeadlineExceeded` (and says nothing about whether the operation happened
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -184,9 +185,10 @@ class Beats(Protocol):
     def may_still_land(self) -> bool:
         """A write that was given up has not come back: it may still replace what was written after it."""
 
-    async def read_all(self) -> dict[str, Beat]:
-        """host -> its beat as it stands on the datastore now, past this client's cache. Torn or foreign
-        files are left out."""
+    async def read_all(self) -> Mapping[str, Beat | str]:
+        """host -> its beat as it stands on the datastore now, past this client's cache; or why its file cannot be
+        read, which tells neither life nor silence. Torn or foreign files are left out. Raises `StorageError` where
+        none can be read."""
 
 
 class MountedDatastore(Protocol):

@@ -61,6 +61,8 @@ class _Watch:
     failure: str = ""
     seen: dict[str, SeenBeat] = field(default_factory=dict)
     """Replaced by each round, never changed."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """host -> why its file could not be read in the last round."""
     asked_at: float | None = None
     task: asyncio.Task[None] | None = None
 
@@ -320,22 +322,40 @@ class BeatService:
             return True
         return watch.asked_at is not None and self._clock.monotonic() - watch.asked_at < ASKED_S
 
-    def _judge(self, watch: _Watch, beats: dict[str, Beat], read_at: float) -> None:
-        """`read_at` is the start of the read. What it shows may be as young as its end."""
+    def _judge(self, watch: _Watch, found: Mapping[str, Beat | str], read_at: float) -> None:
+        """`read_at` is the start of the read. What it shows may be as young as its end. Of a host whose file could
+        not be read nothing was observed, so its stillness does not grow."""
         ended_at = self._clock.monotonic()
         max_gap_s, known = self._max_gap_s(), watch.seen
         seen: dict[str, SeenBeat] = {}
-        for host, beat in beats.items():
+        unreadable: dict[str, str] = {}
+        for host, beat in found.items():
+            if isinstance(beat, str):
+                unreadable[host] = beat
+                if host in known:
+                    seen[host] = known[host]
+                continue
             mark = (beat.boot_id, beat.counter)
             if host not in known or mark != known[host].stillness.mark:  # a sign of life, the usual case
                 seen[host] = SeenBeat(beat, Stillness(mark, ended_at, ended_at))
             else:
                 seen[host] = SeenBeat(beat, known[host].stillness.observe(mark, read_at, max_gap_s, ended_at))
         if not known.keys() <= seen.keys():
-            for host in known.keys() - beats.keys():
-                beat, still = known[host]
-                seen[host] = SeenBeat(beat, still.observe(None, read_at, max_gap_s, ended_at))
+            for host in known.keys() - found.keys():
+                last, still = known[host]
+                seen[host] = SeenBeat(last, still.observe(None, read_at, max_gap_s, ended_at))
         watch.seen = seen
+        if unreadable or watch.unreadable:
+            self._tell_unreadable(watch, unreadable)
+
+    def _tell_unreadable(self, watch: _Watch, unreadable: dict[str, str]) -> None:
+        name = watch.mounted.datastore.name
+        for host, why in unreadable.items():
+            if host not in watch.unreadable:
+                log.warning("the beat of %s on datastore %s cannot be read here: %s", host, name, why)
+        for host in watch.unreadable.keys() - unreadable.keys():
+            log.info("the beat of %s on datastore %s can be read here again", host, name)
+        watch.unreadable = unreadable
 
     def _max_gap_s(self) -> float:
         """A shortened detection time makes no pause of what was still read at the pace before."""

@@ -222,6 +222,7 @@ class ClusterView:
             memory_available_bytes=load.memory_available_bytes,
             report=report,
             is_active_primary=is_active,
+            frozen_on=tuple(lost),
         )
 
     def _look(self, now: float) -> _Look:
@@ -252,6 +253,8 @@ class ClusterView:
             report=heard.report if heard else None,
             is_report_stale=heard is not None and _is_stale(heard, look),
             is_active_primary=is_active,
+            frozen_on=judgement.frozen_on,
+            dead_on=judgement.dead_on,
         )
 
     def _evidence(self, name: str, heard: Heard | None, look: _Look) -> tuple[HostEvidence, dict[str, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -53,7 +54,8 @@ class WorldClock:
         return self.now
 
     def now_iso(self) -> str:
-        return "2026-01-01T00:00:00.000Z"
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now - 1000.0)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     async def sleep(self, seconds: float) -> None:
         self._number += 1
@@ -400,6 +402,8 @@ class World:
         self.judge = "h2"
         self.verdicts: dict[str, Verdict] = {}
         self.silent: set[str] = set()
+        self.cut_off: set[str] = set()
+        """Dead on the datastore, alive elsewhere."""
         self.unguarded: set[str] = set()
         self.beats_read_at: float | None = None
         """None: all the time."""
@@ -454,6 +458,7 @@ class World:
                     host=self._host(node), verdict=verdict, why=f"the test calls it {verdict}",
                     heartbeat_age_s=0.0 if verdict is Verdict.LIVE else 16.0,
                     beat_ages_s={DS: self.beat_ages_s.get(node.name, 0.0)}, report=node.report(),
+                    dead_on=(DS,) if verdict is Verdict.FAILED or node.name in self.cut_off else (),
                 )
             )  # fmt: skip
         return found

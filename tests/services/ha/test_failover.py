@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -968,6 +969,89 @@ async def test_a_vm_whose_qemu_dies_is_restarted_in_place_within_its_limit(make:
     assert world.running("web") == ["h1"]
 
 
+async def crash(world: World, times: int) -> None:
+    for _ in range(times):
+        world.machine("web").end()
+        await world.pass_time(10)
+
+
+async def test_failures_of_long_ago_are_none_for_the_next_judge(make: Make) -> None:
+    world = await make(4, settings={"das_vmmonitoring_maxfailures": 3, "das_vmmonitoring_window": 3600})
+    await world.add("web")
+    await crash(world, 3)
+    await world.pass_time(3600)
+    world.judge = "h3"
+    await world.pass_time(2)
+    await crash(world, 1)
+    assert world.running("web") == ["h1"]
+
+
+async def test_failures_of_a_moment_ago_count_for_the_next_judge_too(make: Make) -> None:
+    world = await make(4, settings={"das_vmmonitoring_maxfailures": 3, "das_vmmonitoring_window": 600})
+    await world.add("web")
+    await crash(world, 2)
+    world.judge = "h3"
+    await crash(world, 1)
+    world.judge = "h2"
+    await crash(world, 1)
+    assert world.running("web") == []
+    assert "failed by itself 3 times" in (await world.told("vm.restart-failed"))[-1].message
+    await world.pass_time(600)
+    assert world.running("web") == ["h1"]
+
+
+async def test_a_note_that_does_not_say_when_its_failures_were_counts_none(make: Make) -> None:
+    world = await make()
+    await world.add("web")
+    await crash(world, 1)
+    note = json.loads(world.files.notes["web", "restart.json"])
+    del note["own_failed_at"]
+    world.files.notes["web", "restart.json"] = json.dumps(note | {"own_failures": 3, "attempts": 1}).encode()
+    world.judge = "h3"
+    await crash(world, 1)
+    assert world.running("web") == ["h1"]
+
+
+# cut off, and without this datastore ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ISOLATED, Verdict.PARTITIONED])
+async def test_what_a_host_froze_that_lives_elsewhere_is_restarted_and_its_power_is_kept(
+    make: Make, verdict: Verdict
+) -> None:
+    fences = Fences(h1="off")
+    world = await make(fences=fences, settings={"das_isolationresponse": "poweroff"})
+    await world.add("web")
+    world.verdicts["h1"] = verdict
+    world.cut_off = {"h1"}
+    world.machine("web").is_frozen = True
+    await world.pass_time(3)
+    assert len(await world.told("vm.lease-released")) == 0  # no reading of its beats shows that it is silent
+    world.silent = {"h1"}
+    await world.pass_time(5)
+    assert world.running("web")[-1] == "h2"
+    assert (fences.asked, world.files.orders.get("isolation", {})) == ([], {})
+    (released,) = await world.told("vm.lease-released")
+    assert f"h1 is {verdict}" in released.message
+    assert released.evidence["why"] == (
+        "h1 is cut off and has lost nfs1; what it had not written to its disks is lost"
+    )
+
+
+async def test_a_host_that_beats_again_before_its_lease_is_released_keeps_its_vm(make: Make) -> None:
+    world = await make()
+    await world.add("web")
+    world.verdicts["h1"] = Verdict.ISOLATED
+    world.cut_off = world.silent = {"h1"}
+    world.beats_read_at = 0.0  # the release waits for a reading after the lease
+    await world.pass_time(3)
+    world.cut_off = set()
+    world.beats_read_at = None
+    await world.pass_time(5)
+    assert world.running("web") == ["h1"]
+    assert world.lease("web").epoch == 1
+
+
 # lost storage ------------------------------------------------------------------------------
 
 
@@ -1011,6 +1095,25 @@ async def test_a_vm_that_is_not_given_up_is_told_of_once_and_shown_while_it_is_s
     del world.verdicts["h1"]
     await world.pass_time(2)
     assert (judge.waiting(), judge.why_waiting("web")) == ((), "")
+
+
+async def test_why_a_vm_is_never_given_up_is_told_once_and_shown(make: Make) -> None:
+    world = await make(kind="NFS v3")
+    await world.add("web")
+    world.verdicts["h1"] = Verdict.STORAGE_LOST
+    world.beat_ages_s["h1"] = 100.0
+    judge = world.nodes["h2"].failover
+    await world.pass_time(5)
+    assert (judge.waiting(), await world.told("vm.restart-waits")) == ((), [])
+    assert "after 140 s it is to give it up" in judge.why_waiting("web")
+    world.beat_ages_s["h1"] = 141.0
+    await world.pass_time(60)
+    (told,) = await world.told("vm.restart-waits")
+    assert "it is not asked to give it up, since nothing tells when its last writes are over" in told.message
+    assert judge.waiting() == (f"web: {judge.why_waiting('web')}",)
+    world.verdicts.clear()
+    await world.pass_time(2)
+    assert (judge.waiting(), judge.why_waiting("web"), world.running("web")) == ((), "", ["h1"])
 
 
 async def test_a_host_whose_beats_work_again_gives_nothing_up(make: Make) -> None:

@@ -38,7 +38,7 @@ async def test_a_host_that_hangs_keeps_its_vm_until_it_goes_on(make: Make) -> No
     await world.pass_time(200)
     assert states(world) == [LeaseState.RUNNING]
     (waits,) = await world.told("vm.restart-waits")
-    assert "there is no sign of life of h1, but a process has a disk of it open" in waits.message
+    assert "there is no sign of life of h1 on nfs1, but a process has a disk of it open" in waits.message
     assert waits.evidence == {"waits_for": "the lock of its disk", "datastore": DS}
     assert world.nodes["h2"].failover.why_waiting("web") in waits.message
     del world.verdicts["h1"]

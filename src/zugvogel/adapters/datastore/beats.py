@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from zugvogel.adapters.datastore import layout
-from zugvogel.adapters.datastore.deadline import Deadlines
+from zugvogel.adapters.datastore.deadline import Deadlines, storage_error
 from zugvogel.adapters.datastore.direct_io import BLOCK_BYTES, read_uncached, write_block
 from zugvogel.adapters.datastore.sealed import seal, unseal
 from zugvogel.domain.datastore import Beat, Datastore
@@ -56,7 +56,7 @@ class FileBeats:
     def may_still_land(self) -> bool:
         return bool(self._under_way)
 
-    async def read_all(self) -> dict[str, Beat]:
+    async def read_all(self) -> dict[str, Beat | str]:
         return await self._deadlines.run("reading the beats", self._read_all)
 
     def is_fresh(self) -> bool | None:
@@ -69,10 +69,22 @@ class FileBeats:
         layout.require_id(self._datastore)
         write_block(path, data)
 
-    def _read_all(self) -> dict[str, Beat]:
+    def _read_all(self) -> dict[str, Beat | str]:
         layout.require_id(self._datastore)
-        beats = (_beat(self._folder / name) for name in sorted(layout.names_in(self._folder)))
-        return {beat.host: beat for beat in beats if beat is not None}
+        found: dict[str, Beat | str] = {}
+        failure: OSError | None = None
+        for name in sorted(layout.names_in(self._folder)):
+            try:
+                beat = _beat(self._folder / name)
+            except OSError as error:
+                failure = error
+                found[name] = storage_error(self._deadlines.name, "reading its beat", error).cause
+                continue
+            if beat is not None:
+                found[name] = beat
+        if failure is not None and not any(isinstance(each, Beat) for each in found.values()):
+            raise failure
+        return found
 
 
 def _beat(path: Path) -> Beat | None:

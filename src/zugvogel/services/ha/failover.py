@@ -173,7 +173,7 @@ class Failover:
 
     def _find_missing(self, statuses: Sequence[HostStatus]) -> None:
         for judged in self._judged.values():
-            judged.missing, judged.stranded = [], []
+            judged.missing, judged.stranded, judged.frozen = [], [], set()
         if not self._inventory.setting("das.enabled"):
             return
         records = self._inventory.vms()
@@ -187,7 +187,7 @@ class Failover:
 
     def _missing(self, records: list[VmRecord], statuses: Sequence[HostStatus]) -> list[VmRecord]:
         """Found anew only when a record, or what counts of a host, is another one: that is seldom."""
-        told: list[object] = [(s.verdict, s.report, s.is_report_stale) for s in statuses]
+        told: list[object] = [(s.verdict, s.dead_on, s.report, s.is_report_stale) for s in statuses]
         if told != self._missing_of[1] or records != self._missing_of[0]:  # the same objects: at a glance
             self._missing_of = (list(records), told, missing(records, statuses))
         return self._missing_of[2]
@@ -203,7 +203,10 @@ class Failover:
             for found in stranded(by_name, statuses, self._workers()):
                 names.add(found.name)
                 of = self._judged.get(found.record.datastore)
-                if of is not None and not of.was_asked(found.name, self._clock.monotonic()):
+                if of is None:
+                    continue
+                of.frozen.add(found.name)
+                if not of.was_asked(found.name, self._clock.monotonic()):
                     of.stranded.append(found)
         return names
 
@@ -211,7 +214,7 @@ class Failover:
         if judged.task is not None and not judged.task.done():
             return
         if not self._has_work(judged):
-            judged.keep(())
+            judged.keep(judged.frozen)
             self._role.finish_round(judged.name)
             return
         judged.task = asyncio.create_task(self._rounds(judged), name=f"failover on {judged.name}")
@@ -259,7 +262,7 @@ class Failover:
         snapshot = self._snapshot(judged, statuses, situations)
         for decision in failover.decide(snapshot):
             self._carry_out(judged, decision)
-        judged.keep(names)
+        judged.keep(names | judged.frozen)
         if is_complete:
             self._role.finish_round(judged.name)
 
@@ -327,14 +330,14 @@ class Failover:
     def _snapshot(self, judged: Judged, statuses: list[HostStatus], situations: list[Situation]) -> Snapshot:
         inventory, datastore = self._inventory, self._inventory.datastore(judged.name)
         proof = proof_of(datastore)
-        failed = [s.host.name for s in statuses if s.verdict is Verdict.FAILED]
-        guarded = {host for host in failed if self._is_guarded(datastore.name, host)}
+        gone = [s.host.name for s in statuses if s.verdict is Verdict.FAILED or datastore.name in s.dead_on]
+        guarded = {host for host in gone if self._is_guarded(datastore.name, host)}
         definitions = [r.definition for r in inventory.vms()]
         return Snapshot(
             datastore=datastore,
             proof=proof,
             statuses=statuses,
-            silent=self._dead(judged.name, statuses),
+            dead=self._dead(judged.name, statuses),
             guarded=guarded,
             vms=situations,
             settings=self._settings(),
@@ -356,12 +359,12 @@ class Failover:
         )
 
     def _dead(self, datastore: str, statuses: Sequence[HostStatus]) -> frozenset[str]:
-        failed = [s for s in statuses if s.verdict is Verdict.FAILED]
-        return frozenset(s.host.name for s in failed if self._is_dead(datastore, s))
+        return frozenset(s.host.name for s in statuses if s.dead_on and self._is_dead(datastore, s))
 
     def _is_dead(self, datastore: str, status: HostStatus, after: float | None = None) -> bool:
-        """By a reading of its beats there that began at `after` or later; None: by the last one."""
-        if status.verdict is not Verdict.FAILED:
+        """Whether what it held there it runs no more, by a reading of its beats there that began at `after` or
+        later; None: by the last one."""
+        if datastore not in status.dead_on:
             return False
         if after is None:
             return self._is_silent(datastore, status.host.name)

@@ -35,8 +35,9 @@ READ_AGAIN_S = 0.05
 
 
 class FailoverSteps:
-    """`is_dead(datastore, status, after)`: failed, and silent on that datastore by a reading of its beats that
-    began at `after` or later."""
+    """`is_dead(datastore, status, after)`: judged dead on that datastore, and silent there by a reading of its
+    beats that began at `after` or later. Only failed hosts are fenced: one that is dead on one datastore alone
+    runs its vms on another."""
 
     def __init__(
         self,
@@ -103,7 +104,9 @@ class FailoverSteps:
 
         def is_wanted() -> bool:
             now = next((s for s in statuses() if s.host.name == host), None)
-            return self._acts_on(datastore) and now is not None and self._is_dead(datastore, now, float("-inf"))
+            if now is None or now.verdict is not Verdict.FAILED:
+                return False
+            return self._acts_on(datastore) and self._is_dead(datastore, now, float("-inf"))
 
         self._set(host, Fencing.PENDING, "")
         task = asyncio.current_task()
@@ -155,7 +158,10 @@ class FailoverSteps:
         if not await self._is_still_so(store.datastore.name, decision.dead, statuses, seen_at):
             log.warning("%s: not released, what was judged holds no more", decision.vm)
             return
-        why = f"{decision.host} is failed; what it had not written to its disks is lost"
+        now = next((s for s in statuses() if s.host.name == decision.host), None)
+        is_failed = now is None or now.verdict is Verdict.FAILED
+        gone = "is failed" if is_failed else f"is cut off and has lost {store.datastore.name}"
+        why = f"{decision.host} {gone}; what it had not written to its disks is lost"
         released = await self._link_release(store, decision.lease, decision.vm, decision.host, decision.dead, why)
         if released is not None:
             self._tell_released(released, decision.host, decision.why)

@@ -22,7 +22,7 @@ WORKERS = 64
 @dataclass(slots=True)
 class Judged:
     """Instants are this host's clock. `is_due`: another round follows at once. `missing`, `stranded`: as last
-    found."""
+    found; `frozen`: all that are stranded, those too that something was asked about lately."""
 
     store: MountedDatastore
     is_adopted: bool = False
@@ -30,6 +30,7 @@ class Judged:
     task: asyncio.Task[None] | None = None
     missing: list[VmRecord] = field(default_factory=list)
     stranded: list[Stranded] = field(default_factory=list)
+    frozen: set[str] = field(default_factory=set)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WORKERS))
     waits: dict[str, WaitFor] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)

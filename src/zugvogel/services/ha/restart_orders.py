@@ -3,6 +3,7 @@ ones.
 
 Orders lie on the datastore, so the next judge finds those that are under way. How often a vm was tried outlives
 the judge in ``restart.json``. When that was does not: the next one counts on its own clock, from its first look.
+Only failures of the vm's own are noted with their time, so that old ones are not taken for new.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -116,9 +118,17 @@ class RestartOrders:
             except ValidationError as error:
                 log.warning("%s: %s is not a record: %s", vm, NOTE, error)
             history.is_read = True
-            if history.record is not None and not history.own:
-                history.own = [self._clock.monotonic()] * history.record.own_failures
+            if history.record is not None:
+                history.own = self._own_of(history.record)
         return history.record
+
+    def _own_of(self, record: RestartRecord) -> list[float]:
+        """Their instants on this host's clock; of what the wall clock puts into the future, now."""
+        now, now_wall = self._clock.monotonic(), self._now_wall()
+        return [now - max(0.0, (now_wall - at).total_seconds()) for at in record.own_failed_at]
+
+    def _now_wall(self) -> datetime:
+        return datetime.fromisoformat(self._clock.now_iso())
 
     def since_order_s(self, vm: str) -> float | None:
         """Since the last attempt was ordered. None: never by this host; infinite: that order was none, since it
@@ -386,6 +396,7 @@ class RestartOrders:
         why: str = "",
     ) -> None:
         history = self._history(order.vm)
+        now, now_wall = self._clock.monotonic(), self._now_wall()
         record = RestartRecord(
             vm=order.vm,
             failed_epoch=order.epoch,
@@ -393,6 +404,7 @@ class RestartOrders:
             is_ordered=is_ordered,
             is_verified=is_verified,
             own_failures=len(history.own),
+            own_failed_at=tuple(now_wall - timedelta(seconds=now - at) for at in history.own),
             why=why,
         )
         await store.folders.write_note(order.vm, NOTE, record.model_dump_json().encode())
