@@ -154,7 +154,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def world_at(self, when: float, call: Callable[..., Any], *args: Any) -> Handle:
         """What happens to the world, whatever becomes of whoever caused it."""
-        return self.call_at(when, call, *args, context=self._world)
+        handle = Handle((call, args, self._world))
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle))
+        return handle
 
     def sleep(self, seconds: float) -> asyncio.Future[None]:
         """As `asyncio.sleep`, with less work: most of what goes on here is to sleep."""
