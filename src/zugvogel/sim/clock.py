@@ -32,4 +32,4 @@ class SimClock:
 
     def sleep(self, seconds: float) -> Any:
         """A future in place of a coroutine."""
-        return self._loop.sleep(max(0.0, seconds) / self.rate)
+        return self._loop.sleep(seconds / self.rate if seconds > 0 else 0.0)

@@ -31,6 +31,7 @@ class SimGuard:
         self._clock = host.clock
         self._orders: GuardOrders | None = None
         self._report: GuardReport | None = None
+        self._reported_at = -math.inf
         self._domain: Domain | None = None
         self._since = 0.0
         """Its rounds are at this instant of its clock and every TICK_S after it."""
@@ -57,8 +58,12 @@ class SimGuard:
         return self._orders
 
     def report(self) -> GuardReport | None:
-        """Of the last round that was."""
-        self._look()
+        """Of the last round that was. Asked several times at one instant, it looks once: whatever changes its
+        rounds looks by itself."""
+        now = self._host.world.loop.now
+        if now != self._reported_at:
+            self._reported_at = now
+            self._look()
         return self._report
 
     def ensure_running(self) -> None:

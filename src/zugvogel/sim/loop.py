@@ -54,7 +54,7 @@ class Domain:
         self.tasks = Tasks()
         self.context = contextvars.Context()
         self.context.run(DOMAIN.set, self)
-        self._held: list[Handle] = []
+        self._held: list[Due] = []
         self._loop = loop
 
     def pause(self) -> None:
@@ -74,9 +74,9 @@ class Domain:
         self._loop.bury(self)
         self._held.clear()
 
-    def hold(self, handle: Handle) -> None:
+    def hold(self, due: Due) -> None:
         if not self.is_ended:
-            self._held.append(handle)
+            self._held.append(due)
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str = "") -> asyncio.Task[T]:
         return self._loop.create_task(work, name=name or None, context=self.context.copy())
@@ -98,6 +98,10 @@ class Handle(list[Any]):
         return not self
 
 
+Due = Handle | tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]
+"""What nobody can cancel is a tuple."""
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """`defects`: what no callback may do (an exception that nobody took)."""
 
@@ -109,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.epoch = EPOCH
         """What calendars show at the instant 0."""
         self.defects: list[str] = []
-        self._due: deque[Handle] = deque()
+        self._due: deque[Due] = deque()
         self._timers: list[tuple[float, int, Handle | asyncio.Future[None]]] = []
         self._count = 0
         self._buried: list[asyncio.Task[Any]] = []
@@ -126,8 +130,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> Handle:
-        handle = Handle((callback, args, contextvars.copy_context() if context is None else context))
+    ) -> Handle | None:
+        """Futures and tasks give a context and never cancel what they ask for: they get nothing to do it with."""
+        if context is not None:
+            self._due.append((callback, args, context))
+            return None
+        handle = Handle((callback, args, contextvars.copy_context()))
         self._due.append(handle)
         return handle
 
@@ -146,7 +154,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def world_at(self, when: float, call: Callable[..., Any], *args: Any) -> Handle:
         """What happens to the world, whatever becomes of whoever caused it."""
-        return self.call_at(when, call, *args, context=self._world)
+        handle = Handle((call, args, self._world))
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle))
+        return handle
 
     def sleep(self, seconds: float) -> asyncio.Future[None]:
         """As `asyncio.sleep`, with less work: most of what goes on here is to sleep."""
@@ -198,8 +209,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # running ---------------------------------------------------------------------------------------
 
-    def run_soon(self, handles: list[Handle]) -> None:
-        self._due.extend(handles)
+    def run_soon(self, due: list[Due]) -> None:
+        self._due.extend(due)
 
     def run_until(self, until: float) -> None:
         """Everything that is due up to the instant `until`, which is the time afterwards."""

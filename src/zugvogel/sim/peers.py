@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,9 @@ class SimHeartbeats:
     def __init__(self, host: SimHost, rng: random.Random, start: int) -> None:
         self._host = host
         self._world = host.world
+        self._traffic = host.world.traffic
+        self._is_even = host.world.noise.is_none
+        """The network delays all alike, and loses nothing."""
         self._rng = rng
         self._start = start
         self._last: Heartbeat | None = None
@@ -152,36 +155,35 @@ class SimHeartbeats:
         self._bytes: dict[int, int] = {}
         self._size = 0
         self._together: list[SimHost] = []
-        """Who gets the last one, on a network that delays all alike."""
+        """Who gets the last one, on such a network."""
 
     def send(self, to: Host, heartbeat: Heartbeat) -> None:
-        world = self._world
+        world, traffic = self._world, self._traffic
         if heartbeat is not self._last:
             self._last, self._together = heartbeat, []
             self._sent, self._size = self._measured(heartbeat)
-        traffic = world.traffic
         traffic.heartbeats += 1
         traffic.heartbeat_bytes += self._size
         target = world.hosts.get(to.name)
         if target is None:
             return
-        noise, now = world.noise, world.loop.now
-        if noise.is_none:
-            if not self._together:
-                world.loop.world_at(
-                    now + world.wire_delays.next(), self._arrive_at_all, self._sent, self._together
-                )
-            self._together.append(target)
+        if not self._is_even:
+            self._send_through(world.noise, target)
             return
-        for wait_s in self._fates(noise):
-            world.loop.world_at(now + wait_s, self._arrive, target, self._sent)
+        if not self._together:
+            at = world.loop.now + world.wire_delays.next()
+            world.loop.world_at(at, self._arrive, self._sent, self._together)
+        self._together.append(target)
 
-    def _fates(self, noise: Noise) -> list[float]:
-        """When each copy of a datagram arrives."""
-        copies = 0 if self._rng.random() < noise.loss else 1
-        copies += self._rng.random() < noise.duplication
-        delays = [self._world.wire_delays.next() for _ in range(copies)]
-        return [d + self._rng.uniform(0, noise.late_s) if self._rng.random() < noise.delay else d for d in delays]
+    def _send_through(self, noise: Noise, target: SimHost) -> None:
+        """None, one or two copies, each on its own way."""
+        loop, chance, to = self._world.loop, self._rng.random, (target,)
+        copies = (chance() >= noise.loss) + (chance() < noise.duplication)
+        for _ in range(copies):
+            wait_s = self._world.wire_delays.next()
+            if chance() < noise.delay:
+                wait_s += self._rng.uniform(0, noise.late_s)
+            loop.world_at(loop.now + wait_s, self._arrive, self._sent, to)
 
     def _measured(self, heartbeat: Heartbeat) -> tuple[Heartbeat, int]:
         """As it goes out: without its report where that would not fit a frame. Sizes are those of real datagrams,
@@ -196,32 +198,30 @@ class SimHeartbeats:
             known = self._bytes[len(heartbeat.hears)] = len(encode(heartbeat, b"", 1) or b"") + FRAME_BYTES
         return heartbeat, known
 
-    def _arrive_at_all(self, heartbeat: Heartbeat, targets: list[SimHost]) -> None:
+    def _arrive(self, heartbeat: Heartbeat, targets: Sequence[SimHost]) -> None:
+        wires, received_by = self._world.wires, self._traffic.received_by
         for target in targets:
-            self._arrive(target, heartbeat)
-
-    def _arrive(self, target: SimHost, heartbeat: Heartbeat) -> None:
-        agent, world = target.agent, self._world
-        if agent is None or target.is_hung:
-            return
-        if not (world.wires.is_whole or world.wires.reaches(self._host.name, target.name)):
-            return
-        world.traffic.received_by[target.name] += 1
-        agent.receiver.arrived(self._start, heartbeat)
+            agent = target.agent
+            if agent is None or target.is_hung:
+                continue
+            if wires.is_whole or wires.reaches(self._host.name, target.name):
+                received_by[target.name] += 1
+                agent.receiver.arrived(self._start, heartbeat)
 
 
 class Receiver:
     """Datagrams of one agent: the replay guard, and the socket's buffer while the agent is stopped."""
 
     def __init__(self, agent: SimAgent, take: Callable[[Heartbeat], None]) -> None:
-        self._agent = agent
-        self._take = take
+        self._name = agent.name
+        self._domain = agent.domain
         self._world = agent.host.world
+        self._take = take
         self._guard = ReplayGuard()
         self._buffered = 0
 
     def arrived(self, start: int, heartbeat: Heartbeat) -> None:
-        domain = self._agent.domain
+        domain = self._domain
         if not domain.is_stopped:
             domain.context.run(self._receive, start, heartbeat)
         elif not domain.is_ended and self._buffered < BUFFERED:
@@ -234,5 +234,5 @@ class Receiver:
 
     def _receive(self, start: int, heartbeat: Heartbeat) -> None:
         if self._guard.admit(start, heartbeat):
-            self._world.heard_at[heartbeat.host, self._agent.name] = self._world.loop.now
+            self._world.heard_at[heartbeat.host, self._name] = self._world.loop.now
             self._take(heartbeat)

@@ -99,7 +99,7 @@ class StoragePath:
         told = f"datastore {self.name}"
         if self.fault is Fault.CUT:
             raise StorageError(f"{what}: {told} has an I/O error", _CHECK_IT)
-        hanging = sum(call.lane == lane for call in self._hung)
+        hanging = [call.lane for call in self._hung].count(lane)
         if hanging >= self.LANES[lane]:
             raise DeadlineExceeded(f"{told} hangs: {hanging} calls to it do not come back", _CHECK_IT)
         call = _Hung(what, effect, self.loop.create_future(), lane, DOMAIN.get())
