@@ -126,8 +126,8 @@ class Inventory:
         self._values = _Values()
         self._seen_on: tuple[list[VmRecord], dict[str, list[VmRecord]]] = ([], {})
         self._revisions: dict[str, int] = {}
-        self._snapshot: tuple[dict[str, Entry], int] = {}, -1
-        """What was taken in of the last one, and the values' `changes` after it."""
+        self._taken: tuple[list[Entry], int, int] = [], -1, 0
+        """The snapshot that was taken in last, the values' `changes` after it, and its generation."""
         self._generation = 0
         self._pending: dict[str, Observation] = {}
         self._wake = asyncio.Event()
@@ -348,11 +348,10 @@ class Inventory:
 
     async def _load(self) -> int:
         entries, revision = await self._registry.snapshot("")
-        self._follow_generation(next((e.value for e in entries if e.key == GENERATION), b"0"))
-        fresh = {e.key: e for e in entries if e.key.startswith(PREFIXES)}
-        if self._pending or self._snapshot != (fresh, self._values.changes):
-            self._take_all(fresh)
-            self._snapshot = fresh, -1 if self._pending else self._values.changes
+        if self._pending or self._taken != (entries, self._values.changes, self._generation):
+            self._follow_generation(next((e.value for e in entries if e.key == GENERATION), b"0"))
+            self._take_all({e.key: e for e in entries if e.key.startswith(PREFIXES)})
+            self._taken = entries, -1 if self._pending else self._values.changes, self._generation
         self._loaded()
         return revision
 
