@@ -69,9 +69,9 @@ class HostEvidence(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Datastores by name. `frozen_on`: its beat stood still there for 0.6 T and more, so its guard keeps its vms
-    there frozen. `dead_on`: it gave no sign of life there, nor by network to anybody, for T: what it held there
-    may be proven to write no more (`core.death_proof`) and be started elsewhere."""
+    """Datastores by name. `frozen_on`: its beat stood still there for 0.6 T, so, with high availability on,
+    its guard keeps its vms there frozen. `dead_on`: it gave no sign of life there, nor by network to anybody, for
+    T: what it held there may be proven to write no more (`core.death_proof`) and be started elsewhere."""
 
     verdict: Verdict
     why: str
