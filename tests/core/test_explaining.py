@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from zugvogel.core.explaining import HaSettings, HostCase, explain_host, explain_vm, unprotected
@@ -87,6 +89,29 @@ def test_frozen_vms_are_not_given_up_where_that_is_set() -> None:
     assert "given up" not in explain_host(case(Verdict.STORAGE_LOST, evidence()), settings).follows
 
 
+KEPT = HaSettings(is_enabled=True, kept_on={"a": "its locks stay"})
+
+
+def test_what_is_never_given_up_is_not_promised() -> None:
+    def follows(*lost: str) -> str:
+        return explain_host(replace(case(Verdict.STORAGE_LOST, evidence()), frozen_on=lost), KEPT).follows
+
+    assert "after 140 s" not in follows("a")
+    assert "those on a are never given up: its locks stay" in follows("a")
+    assert "after 140 s they are given up and restarted elsewhere, if another host has room" in follows("b")
+    assert "never" not in follows("b")
+    assert "after 140 s they" in follows("a", "b")
+    assert "those on a are never" in follows("a", "b")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ISOLATED, Verdict.PARTITIONED])
+def test_of_a_host_that_is_cut_off_what_it_lost_is_restarted(verdict: Verdict) -> None:
+    there = replace(case(verdict, evidence()), frozen_on=("a",), dead_on=("a",))
+    assert "those on a, which it has lost too, are restarted elsewhere" in explain_host(there, ENABLED).follows
+    assert "restarted elsewhere" not in explain_host(there, HaSettings()).follows
+    assert "restarted elsewhere" not in explain_host(replace(there, dead_on=()), ENABLED).follows
+
+
 # vms ---------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +197,36 @@ def test_a_vm_its_lease_and_what_follows(name: str) -> None:
     assert told.judgement.startswith(judgement)
     assert told.follows.startswith(follows)
     assert (told.subject, told.kind, told.judge) == ("web", "vm", "h5")
+
+
+def frozen(verdict: Verdict, *dead_on: str) -> dict[str, HostStatus]:
+    seen = hosts(h1=verdict)["h1"]
+    return {"h1": seen.model_copy(update={"frozen_on": ("ds",), "dead_on": dead_on})}
+
+
+def test_a_frozen_vm_is_not_said_to_run() -> None:
+    def told(judged: dict[str, HostStatus], settings: HaSettings = ENABLED, **disk: str) -> tuple[str, str]:
+        disks = [{"file": "d.raw", "format": "raw", "size_bytes": 1} | disk]
+        given = record()
+        definition = VmDefinition.model_validate(given.definition.model_dump() | {"disks": disks})
+        given = given.model_copy(update={"definition": definition})
+        found = explain_vm(given, lease(), judged, settings, judge="h5")
+        return found.judgement, found.follows
+
+    lost = frozen(Verdict.STORAGE_LOST)
+    stands = "web stands still on h1, epoch 7: h1 does not reach its datastore and froze it"
+    judgement, follows = told(lost)
+    assert judgement == stands
+    goes_on = "it goes on when h1 reaches ds again and its lease is still that host's; "
+    assert follows.startswith(f"{goes_on}after 140 s it is given up and restarted elsewhere")
+    assert told(lost, replace(ENABLED, kept_on={"ds": "x"}))[1].endswith("it is not given up, since x")
+    assert "writes of its disk d.raw may be left" in told(lost, cache="writeback")[1]
+    assert "das.apdtimeout is 0" in told(lost, replace(ENABLED, apd_timeout_s=0))[1]
+    assert told(lost, HaSettings())[0] == "web runs on h1, epoch 7"  # no guard freezes it
+    assert told(frozen(Verdict.ISOLATED))[0] == stands
+    assert "once nobody has heard h1" in told(frozen(Verdict.ISOLATED))[1]
+    assert told(frozen(Verdict.ISOLATED, "ds"))[1].startswith("h1 is isolated and dead on ds: restarted")
+    assert told(frozen(Verdict.FAILED, "ds"))[1].startswith("h1 has failed: restarted")
 
 
 def test_the_evidence_of_a_vm() -> None:

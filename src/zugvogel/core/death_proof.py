@@ -88,11 +88,21 @@ def has_lock(definition: VmDefinition) -> bool:
     return any(not disk.is_readonly for disk in definition.disks)
 
 
+def nothing_given_up(proof: DeathProof) -> str:
+    """Why no vm of the datastore that stands still on a host without it is ended there to be started elsewhere:
+    its writes may still be on their way. Empty: it may be."""
+    if proof.proof in {Proof.LOCK, Proof.GUARD}:
+        return ""
+    return f"nothing tells when its last writes are over ({proof.why})"
+
+
 def never_given_up(proof: DeathProof, definition: VmDefinition) -> str:
-    """Why a vm that stands still on a host without storage is not ended there to be started elsewhere: writes of
-    it may still be on their way to its disks. Empty: it may be."""
-    if proof.proof not in {Proof.LOCK, Proof.GUARD}:
-        return f"nothing tells when its last writes are over ({proof.why})"
+    """As `nothing_given_up`, of one vm."""
+    return nothing_given_up(proof) or left_in_cache(definition)
+
+
+def left_in_cache(definition: VmDefinition) -> str:
+    """Why writes of it may be left in the memory of a host that is alive; empty: they are not."""
     cached = [disk.file for disk in definition.disks if disk.cache == "writeback" and not disk.is_readonly]
     if cached:
         return f"writes of its disk {cached[0]} may be left in that host's cache (cache mode writeback)"

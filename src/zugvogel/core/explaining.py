@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from zugvogel.core.death_proof import left_in_cache
 from zugvogel.core.verdicts import FROZEN_AFTER, BeatEvidence, HostEvidence
 from zugvogel.domain.ha import Explanation, IsolationResponse, RestartPriority
 from zugvogel.domain.host import Host, HostStatus, Verdict
@@ -22,16 +23,19 @@ _RESPONSES = {
 
 @dataclass(frozen=True, slots=True)
 class HaSettings:
-    """`apd_timeout_s` 0: for ever. `response`: das.isolationresponse."""
+    """`apd_timeout_s` 0: for ever. `response`: das.isolationresponse. `kept_on`: datastore -> why no vm that is
+    frozen there is given up (`core.death_proof.nothing_given_up`); of the others they are."""
 
     is_enabled: bool = False
     apd_timeout_s: int = 140
     response: IsolationResponse = IsolationResponse.LEAVE
+    kept_on: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class HostCase:
-    """`evidence` None: `host` is the judge itself, whose own beats are `own_ages_s` old (None: none yet)."""
+    """`evidence` None: `host` is the judge itself, whose own beats are `own_ages_s` old (None: none yet).
+    `frozen_on`, `dead_on`: as in `core.verdicts.Judgement`."""
 
     host: Host
     judge: str
@@ -40,6 +44,8 @@ class HostCase:
     evidence: HostEvidence | None
     own_ages_s: Mapping[str, float | None] = field(default_factory=dict)
     is_active_primary: bool = False
+    frozen_on: tuple[str, ...] = ()
+    dead_on: tuple[str, ...] = ()
 
 
 # hosts -------------------------------------------------------------------------------------------------
@@ -113,25 +119,46 @@ def _host_follows(case: HostCase, settings: HaSettings) -> str:
         case Verdict.MAINTENANCE:
             return "no vm is placed on it, and it is no active primary"
         case Verdict.PARTITIONED:
-            return "nothing is restarted, since it may run its vms; look at its network"
+            told = "nothing is restarted, since it may run its vms; look at its network"
+            return told + _lost_follows(case, settings)
         case Verdict.ISOLATED:
-            return "each of its vms gets its isolation response once the active primary has accepted that"
+            told = "each of its vms gets its isolation response once the active primary has accepted that"
+            return told + _lost_follows(case, settings)
         case Verdict.FAILED:
             return (
                 "its vms that are protected are restarted on other hosts, by priority, as soon as what the "
                 "datastore asks for as a proof has happened"
             )
         case Verdict.STORAGE_LOST:
-            return _storage_follows(settings)
+            return _storage_follows(case.frozen_on, settings)
 
 
-def _storage_follows(settings: HaSettings) -> str:
+def _lost_follows(case: HostCase, settings: HaSettings) -> str:
+    """Of a host that is cut off and has lost storage as well."""
+    names = ", ".join(case.dead_on)
+    if not names or not settings.is_enabled:
+        return ""
+    return f"; but those on {names}, which it has lost too, are restarted elsewhere as after a failure"
+
+
+def _storage_follows(lost: tuple[str, ...], settings: HaSettings) -> str:
     frozen = "its vms on that datastore are frozen, and go on when their lease is still theirs as it works again"
     if not settings.is_enabled:
         return "its vms on that datastore wait; high availability is disabled, so nothing is given up"
     if not settings.apd_timeout_s:
         return frozen
-    return f"{frozen}; after {settings.apd_timeout_s} s they are given up and restarted elsewhere"
+    kept = [
+        f"those on {name} are never given up: {settings.kept_on[name]}"
+        for name in lost
+        if name in settings.kept_on
+    ]
+    if kept and len(kept) == len(lost):
+        return "; ".join([frozen, *kept])
+    given = (
+        f"after {settings.apd_timeout_s} s they are given up and restarted elsewhere, if another host has room "
+        "and no disk of theirs has the cache mode writeback"
+    )
+    return "; ".join([frozen, given, *kept])
 
 
 def _ago(seconds: float) -> str:
@@ -171,7 +198,7 @@ def explain_vm(
         subject=name,
         kind="vm",
         judge=judge,
-        judgement=f"{name} {_vm_judgement(lease)}",
+        judgement=f"{name} {_vm_judgement(lease, _frozen_by(record, lease, hosts, settings))}",
         evidence=tuple(lines),
         follows=_vm_follows(record, lease, hosts, settings),
     )
@@ -193,10 +220,25 @@ def unprotected(record: VmRecord, settings: HaSettings) -> str:
     return ""
 
 
-def _vm_judgement(lease: Lease | None) -> str:
+def _frozen_by(
+    record: VmRecord, lease: Lease | None, hosts: Mapping[str, HostStatus], settings: HaSettings
+) -> HostStatus | None:
+    """The host that holds it and keeps it frozen, since it does not reach the vm's datastore. None: it runs, or
+    that host has failed."""
+    if not settings.is_enabled or lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
+        return None
+    status = hosts.get(lease.holder.host)
+    if status is None or status.verdict is Verdict.FAILED or record.datastore not in status.frozen_on:
+        return None
+    return status
+
+
+def _vm_judgement(lease: Lease | None, frozen: HostStatus | None) -> str:
     if lease is None:
         return "has never run: it has no lease"
     holder = lease.holder.host if lease.holder else "nobody"
+    if frozen is not None:
+        return f"stands still on {holder}, epoch {lease.epoch}: {holder} does not reach its datastore and froze it"
     if lease.state is LeaseState.RUNNING:
         moving = f", and is being migrated to {lease.heir}" if lease.heir else ""
         return f"runs on {holder}, epoch {lease.epoch}{moving}"
@@ -238,18 +280,42 @@ def _vm_follows(
         if lease.is_to_resume and not why_not:
             return "it is resumed on another host with its memory"
         return f"it stays suspended until it is resumed: zv vm resume {name}"
-    verdicts = [hosts[host].verdict for _, host in _sides(lease) if host in hosts]
-    if verdicts and all(v is Verdict.FAILED for v in verdicts):
-        return _after_failure(record, lease, why_not, has_failed=True)
+    sides = [hosts[host] for _, host in _sides(lease) if host in hosts]
+    if sides and all(s.verdict is Verdict.FAILED or record.datastore in s.dead_on for s in sides):
+        return _after_failure(record, lease, why_not, _gone(record, sides[0]))
+    if (frozen := _frozen_by(record, lease, hosts, settings)) is not None:
+        return _after_storage(record, frozen, why_not, settings)
+    verdicts = [side.verdict for side in sides]
     response = "left running: " + why_not if why_not else _RESPONSES[response_of(record, settings)]
     if Verdict.ISOLATED in verdicts:
         return f"its host is isolated: {response}"
-    return f"{_after_failure(record, lease, why_not, has_failed=False)}; if it becomes isolated: {response}"
+    return f"{_after_failure(record, lease, why_not)}; if it becomes isolated: {response}"
 
 
-def _after_failure(record: VmRecord, lease: Lease, why_not: str, *, has_failed: bool) -> str:
+def _after_storage(record: VmRecord, host: HostStatus, why_not: str, settings: HaSettings) -> str:
+    name = host.host.name
+    goes_on = f"it goes on when {name} reaches {record.datastore} again and its lease is still that host's"
+    if why_not:
+        return f"{goes_on}; it is not restarted elsewhere, since {why_not}"
+    if host.verdict is not Verdict.STORAGE_LOST:
+        return f"{goes_on}; it is restarted elsewhere once nobody has heard {name} for the detection time"
+    if not settings.apd_timeout_s:
+        return f"{goes_on}; das.apdtimeout is 0, so it is not given up"
+    kept = settings.kept_on.get(record.datastore) or left_in_cache(record.definition)
+    if kept:
+        return f"{goes_on}; it is not given up, since {kept}"
+    return f"{goes_on}; after {settings.apd_timeout_s} s it is given up and restarted elsewhere, if there is room"
+
+
+def _gone(record: VmRecord, status: HostStatus) -> str:
+    is_failed = status.verdict is Verdict.FAILED
+    return "has failed" if is_failed else f"is {status.verdict} and dead on {record.datastore}"
+
+
+def _after_failure(record: VmRecord, lease: Lease, why_not: str, gone: str = "") -> str:
+    """`gone`: what has become of its host; empty: it lives."""
     host = lease.holder.host if lease.holder else "its host"
-    head = f"{host} has failed: " if has_failed else f"if {host} fails: "
+    head = f"{host} {gone}: " if gone else f"if {host} fails: "
     if why_not:
         return f"{head}it stays down, since {why_not}"
     if lease.state is LeaseState.RESUMING:

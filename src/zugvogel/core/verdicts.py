@@ -11,8 +11,8 @@ silent for T   still for T    failed
 never heard    not still      partitioned: nothing is known, and nothing may be done
 =============  =============  ============================================================
 
-`failed` is the only verdict that lets a vm be started elsewhere, so it alone needs proof: silence for T
-here, nobody else hears it, and at least one datastore *proves* stillness for T while none shows movement.
+`failed` lets all of a host's vms be started elsewhere, so it needs proof: silence for T here, nobody else
+hears it, and at least one datastore *proves* stillness for T while none shows movement.
 Without any datastore nothing can be proven; such a host is partitioned at worst, never failed.
 Beats count per (host, datastore): what a host runs on a datastore it runs no more once its beat *there* stood
 still for T and no heartbeat came to anybody for T, whatever it does elsewhere (`Judgement.dead_on`). A host that
@@ -69,9 +69,9 @@ class HostEvidence(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Datastores by name. `frozen_on`: its beat stood still there for 0.6 T and more, so its guard keeps its vms
-    there frozen. `dead_on`: it gave no sign of life there, nor by network to anybody, for T: what it held there
-    may be proven to write no more (`core.death_proof`) and be started elsewhere."""
+    """Datastores by name. `frozen_on`: its beat stood still there for 0.6 T, so, with high availability on,
+    its guard keeps its vms there frozen. `dead_on`: it gave no sign of life there, nor by network to anybody, for
+    T: what it held there may be proven to write no more (`core.death_proof`) and be started elsewhere."""
 
     verdict: Verdict
     why: str

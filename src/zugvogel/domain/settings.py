@@ -66,7 +66,8 @@ SETTINGS: dict[str, Setting] = {
                 "restarts that one host works on at a time", 1, 256),
         Setting("das.apdtimeout", 140, "s",
                 "how long vms stay frozen on a host that lost its storage, before they are given up and restarted "
-                "elsewhere; 0: for ever", 0, 86_400),
+                "elsewhere (never where nothing tells when their last writes are over: NFS v3, OCFS2 with o2cb, a "
+                "disk with the cache mode writeback); 0: for ever", 0, 86_400),
         Setting("das.vmmonitoring.maxfailures", 3, "restarts",
                 "how often a vm that fails by itself is restarted within das.vmmonitoring.window", 1, 100),
         Setting("das.vmmonitoring.window", 3600, "s", "see das.vmmonitoring.maxfailures", 60, 86_400),

@@ -153,6 +153,8 @@ class ClusterView:
                 evidence=evidence,
                 own_ages_s={n: self._beats.own_age_s(n) for n in self._beats.names()},
                 is_active_primary=status.is_active_primary,
+                frozen_on=status.frozen_on,
+                dead_on=status.dead_on,
             ),
             self._ha_settings(),
         )

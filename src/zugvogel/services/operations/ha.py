@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from zugvogel.core import protections
+from zugvogel.core.death_proof import nothing_given_up, proof_of
 from zugvogel.core.explaining import HaSettings, explain_vm
 from zugvogel.domain.guard import GuardReport
 from zugvogel.domain.ha import Capacity, Explanation, FailoverPlan, HaStatus, IsolationResponse, Protection
@@ -81,10 +82,12 @@ class HaKnowledge:
 
 
 def ha_settings(inventory: Inventory) -> HaSettings:
+    kept = {store.name: nothing_given_up(proof_of(store)) for store in inventory.datastores()}
     return HaSettings(
         is_enabled=bool(inventory.setting(ENABLED)),
         apd_timeout_s=inventory.number("das.apdtimeout"),
         response=IsolationResponse(str(inventory.setting("das.isolationresponse"))),
+        kept_on={name: why for name, why in kept.items() if why},
     )
 
 
