@@ -64,7 +64,16 @@ def test_disabling_asks_first(zv: Zv, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is disabled" in zv("ha", "disable", "--yes").out
 
 
+def test_a_plan_of_what_would_not_come_by_itself_fails(zv: Zv) -> None:
+    ran = zv("ha", "plan", "--fail", "host2")
+    assert ran.code == 1
+    assert "if host2 fails: 0 of 1 vm would be restarted by itself" in ran.out
+    assert "not by itself: high availability is disabled" in ran.out
+    assert "not every vm fits" not in ran.out
+
+
 def test_a_plan_for_several_hosts(zv: Zv) -> None:
+    zv("ha", "enable")
     ran = zv("ha", "plan", "--fail", "host2")
     assert ran.code == 0, ran.err
     assert "if host2 fails: 1 of 1 vm would be restarted" in ran.out

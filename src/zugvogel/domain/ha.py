@@ -131,7 +131,8 @@ class RestartRecord(Model):
 
 
 class Placed(Model):
-    """One vm of a failover plan: `host` None: it does not fit, or stays down; `why` in a sentence."""
+    """One vm of a failover plan: `host` None: it does not fit, or stays down; `why` in a sentence. `waits_for`: it
+    would not be restarted there by itself, and this is what is missing; empty: it would."""
 
     vm: Name
     priority: RestartPriority
@@ -139,6 +140,7 @@ class Placed(Model):
     source: HostName
     host: HostName | None
     why: str
+    waits_for: str = ""
 
 
 class Capacity(Model):
@@ -178,7 +180,8 @@ class HaStatus(Model):
 
 
 class FailoverPlan(Model):
-    """`zv ha plan --fail HOST`."""
+    """`zv ha plan --fail HOST`. `is_complete`: all but those whose priority is disabled would be restarted, by
+    themselves."""
 
     hosts: tuple[HostName, ...]
     placed: tuple[Placed, ...]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
-from zugvogel.core import admission
+from zugvogel.core import admission, restart_terms
 from zugvogel.core.admission import Load
+from zugvogel.core.restart_terms import RestartTerms
 from zugvogel.domain.ha import Capacity, FailoverPlan
 from zugvogel.domain.host import HostStatus
+from zugvogel.domain.settings import ENABLED
 from zugvogel.domain.vm import VmRecord
 from zugvogel.ports.clock import Clock
 from zugvogel.services.inventory import Inventory
@@ -60,9 +62,13 @@ class Admission:
                 return capacity
             await asyncio.sleep(0)
 
-    def plan(self, hosts: Sequence[str], statuses: Sequence[HostStatus]) -> FailoverPlan:
-        """Who would be restarted where if `hosts` failed at once. Raises NotFound."""
-        return admission.plan_failure(self._load(statuses), hosts)
+    def plan(self, hosts: Sequence[str], statuses: Sequence[HostStatus], fenced: Set[str]) -> FailoverPlan:
+        """Who would be restarted where if `hosts` failed at once. `fenced`: hosts whose power a device can cut.
+        Raises NotFound."""
+        load = self._load(statuses)
+        datastores = {d.name: d for d in self._inventory.datastores()}
+        terms = RestartTerms(bool(self._inventory.setting(ENABLED)), datastores, fenced)
+        return restart_terms.under(admission.plan_failure(load, hosts), load.records, terms)
 
     def refuse_start(self, vm: VmRecord, host: str, statuses: Sequence[HostStatus]) -> None:
         """Raises Refused, with the figures, when starting it there takes room kept for failures; never while
@@ -70,7 +76,7 @@ class Admission:
         admission.refuse_start(self._load(statuses), vm, host, self._level())
 
     def _level(self) -> int:
-        return self._inventory.number("das.failoverlevel") if self._inventory.setting("das.enabled") else 0
+        return self._inventory.number("das.failoverlevel") if self._inventory.setting(ENABLED) else 0
 
     def _load(self, statuses: Sequence[HostStatus]) -> Load:
         records = {r.definition.name: r for r in self._inventory.vms()}
