@@ -395,7 +395,9 @@ class FakeBackend:
             active_primary="host1",
             active_primaries={"shared": "host1"},
             failover_level=1,
-            admission=Capacity(used_bytes=6 * 2**30, reserved_bytes=4 * 2**30, free_bytes=2 * 2**30),
+            admission=Capacity(
+                used_bytes=6 * 2**30, reserved_bytes=4 * 2**30, free_bytes=2 * 2**30, largest_bytes=2**30
+            ),
             detection_time_ms=15000,
             protections=(
                 Protection(name="guard", subject="host1", is_present=True, why="it ticks"),

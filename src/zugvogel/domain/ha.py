@@ -145,12 +145,15 @@ class Placed(Model):
 
 class Capacity(Model):
     """Memory of the hosts that can take vms, in bytes. `used`: by running vms. `reserved`: kept free so that
-    the vms of the `failover_level` largest hosts can be restarted. `free`: what may still be started. used +
-    reserved + free is the whole, unless free is 0 and the reserve does not fit any more (`is_met` False)."""
+    the vms of the `failover_level` largest hosts can be restarted. `free`: what vms may still be started with, in
+    sum. used + reserved + free is the whole, unless free is 0 and the reserve does not fit any more (`is_met`
+    False). `largest`: memory, as its definition has it, of the largest single vm that may still be started: `free`
+    may lie on several hosts."""
 
     used_bytes: int = 0
     reserved_bytes: int = 0
     free_bytes: int = 0
+    largest_bytes: int = 0
     is_met: bool = True
     why: str = ""
 

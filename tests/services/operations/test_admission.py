@@ -26,7 +26,7 @@ async def cluster(tmp_path: Path) -> ClusterOfTwo:
 
 async def test_a_start_that_takes_it_is_refused_with_the_figures(cluster: ClusterOfTwo) -> None:
     one = cluster.nodes["host1"]
-    with pytest.raises(Refused, match=r"huge needs 15\.06 GiB of memory, and 0\.00 GiB may") as refused:
+    with pytest.raises(Refused, match=r"huge has 15\.00 GiB of memory, and no vm may be started") as refused:
         await one.operations.start_vm("huge", StartVm())
     assert "--force" in refused.value.next_step
 
