@@ -80,6 +80,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
         ("active primary", [f"{host or 'none'} (of {datastore})" for datastore, host in judges.items()] or "none"),
         ("a host has failed after", f"{found['detection_time_ms'] / 1000:g} s without a sign of life"),
         ("room is kept for", f"the failure of {level} host{'s' * (level != 1)}" if level else "no failure"),
+        ("largest vm to start", output.size(largest) if (largest := found["admission"]["largest"]) else "none"),
     ]
 
 

@@ -16,6 +16,7 @@ from zugvogel.core.starts import Begun, as_begun, is_seen
 from zugvogel.domain.host import HostStatus, Verdict
 from zugvogel.domain.migration import Candidate
 from zugvogel.domain.placing import PlaceWish, Placing
+from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmRecord
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.services.ha.admission import Admission
@@ -23,7 +24,6 @@ from zugvogel.services.operations.world import World
 
 log = logging.getLogger(__name__)
 
-OVERRIDDEN = "ha.admission-overridden"
 BEGUN_S = 10.0
 """So long a start counts that its host does not tell of: it has failed by then, or was never asked for."""
 
@@ -57,6 +57,11 @@ class Placements:
         statuses = self._as_begun(await self._w.statuses(), definition.name)
         hosts = self._fit(record, statuses, PlaceWish(record=record, what="be started", otherwise=otherwise))
         await self._admission.admit(record, [c.host for c in hosts], statuses, otherwise)
+
+    def tell_overridden(self, vm: str, done: str, why: str, task: str = "") -> None:
+        """`done`: what was done with it all the same ("started")."""
+        told = f"{vm} was {done} although {why}"
+        self._w.events.emit("ha.admission-overridden", vm, told, severity=Severity.WARNING, task=task)
 
     async def _decider(self) -> str:
         """The same for all who see the same: the first active primary. This host where there is none."""

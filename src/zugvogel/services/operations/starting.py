@@ -7,11 +7,11 @@ from typing import Any
 
 from zugvogel.domain.placing import PlaceWish
 from zugvogel.domain.requests import StartVm
-from zugvogel.domain.task import Severity, Task
+from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmRecord
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.services.operations.deletion import Deletion
-from zugvogel.services.operations.placing import OVERRIDDEN, Placements
+from zugvogel.services.operations.placing import Placements
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
@@ -45,8 +45,7 @@ class VmStarts:
                 refused[placing.host] = error.cause
                 continue
             if placing.overridden:
-                told = f"{name} was started although {placing.overridden}"
-                self._w.events.emit(OVERRIDDEN, name, told, severity=Severity.WARNING)
+                self._placements.tell_overridden(name, "started", placing.overridden)
             return Task.model_validate(answer)
 
     async def _on_start(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class _Look(NamedTuple):
 class VmOperations:
     def __init__(self, world: World, baseline: Callable[[], Awaitable[str]]) -> None:
         self._w = world
-        self._making = VmCreation(world, baseline)
         self._deletion = Deletion(world)
         self._placements = Placements(world)
+        self._making = VmCreation(world, baseline, self._placements)
         self._starts = VmStarts(world, self._placements, self._deletion)
         self._looks: dict[str, _Look] = {}
         world.handlers.update(
