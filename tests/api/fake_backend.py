@@ -395,7 +395,9 @@ class FakeBackend:
             active_primary="host1",
             active_primaries={"shared": "host1"},
             failover_level=1,
-            admission=Capacity(used_bytes=6 * 2**30, reserved_bytes=4 * 2**30, free_bytes=2 * 2**30),
+            admission=Capacity(
+                used_bytes=6 * 2**30, reserved_bytes=4 * 2**30, free_bytes=2 * 2**30, largest_bytes=2**30
+            ),
             detection_time_ms=15000,
             protections=(
                 Protection(name="guard", subject="host1", is_present=True, why="it ticks"),
@@ -416,7 +418,7 @@ class FakeBackend:
     async def ha_plan(self, hosts: Sequence[str]) -> FailoverPlan:
         for host in hosts:
             await self.host(host)
-        fits = len(hosts) == 1
+        fits, is_enabled = len(hosts) == 1, bool(self._values.get(ENABLED))
         placed = Placed(
             vm="web1",
             priority=RestartPriority.HIGH,
@@ -424,8 +426,9 @@ class FakeBackend:
             source="host1",
             host="host2" if fits else None,
             why="7.5 GiB of memory stay free" if fits else "no host is left",
+            waits_for="" if is_enabled or not fits else "high availability is disabled",
         )
-        return FailoverPlan(hosts=tuple(hosts), placed=(placed,), is_complete=fits)
+        return FailoverPlan(hosts=tuple(hosts), placed=(placed,), is_complete=fits and is_enabled)
 
     async def explain(self, subject: str, kind: Literal["host", "vm"] | None = None) -> Explanation:
         if kind is None:

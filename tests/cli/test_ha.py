@@ -22,6 +22,8 @@ def test_the_status_in_words_and_as_json(zv: Zv) -> None:
     told = zv("ha", "status").out
     for text in ("host1 (of shared)", "15 s without", "the failure of 1 host", "used 6.0 GiB", "web7 waits"):
         assert text in told
+    for text in ("largest vm to start", "1.0 GiB"):
+        assert text in told
 
 
 def test_a_protection_and_its_reason_are_told_once_for_all_their_hosts(zv: Zv) -> None:
@@ -64,7 +66,16 @@ def test_disabling_asks_first(zv: Zv, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is disabled" in zv("ha", "disable", "--yes").out
 
 
+def test_a_plan_of_what_would_not_come_by_itself_fails(zv: Zv) -> None:
+    ran = zv("ha", "plan", "--fail", "host2")
+    assert ran.code == 1
+    assert "if host2 fails: 0 of 1 vm would be restarted by itself" in ran.out
+    assert "not by itself: high availability is disabled" in ran.out
+    assert "not every vm fits" not in ran.out
+
+
 def test_a_plan_for_several_hosts(zv: Zv) -> None:
+    zv("ha", "enable")
     ran = zv("ha", "plan", "--fail", "host2")
     assert ran.code == 0, ran.err
     assert "if host2 fails: 1 of 1 vm would be restarted" in ran.out
@@ -130,6 +141,12 @@ def test_forcing_a_start(zv: Zv, served: Served) -> None:
     assert zv("vm", "start", "web1").code == 0
     assert zv("vm", "start", "web1", "--force").code == 0
     assert [s.is_forced for s in served.backend.started[-2:]] == [False, True]
+
+
+def test_forcing_a_new_vm(zv: Zv, served: Served) -> None:
+    assert zv("vm", "create", "room1", "--memory", "64M").code == 0
+    assert zv("vm", "create", "room2", "--memory", "64M", "--force").code == 0
+    assert [vm.is_forced for vm in served.backend.created[-2:]] == [False, True]
 
 
 def test_the_active_primary_is_marked(zv: Zv) -> None:

@@ -83,7 +83,9 @@ def ha(**fields: Any) -> Fields:
         active_primary="host1",
         active_primaries={"shared": "host1"},
         failover_level=1,
-        admission=AdmissionView(used=2**34, reserved=2**35, free=2**34, is_met=True, why="one failure fits"),
+        admission=AdmissionView(
+            used=2**34, reserved=2**35, free=2**34, largest=2**33, is_met=True, why="one failure fits"
+        ),
         detection_time_ms=15000,
         protections=[
             Protection(name="watchdog", subject="host1", is_present=True, why="/dev/watchdog is open"),

@@ -1,49 +1,21 @@
-"""Admission: what is promised fits, host by host."""
+"""Admission: what is promised fits, and what is refused has its reason."""
 
 from __future__ import annotations
-
-from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.facts import GIB, definition, status
-from zugvogel.core.admission import Load, capacity, need_bytes, plan_failure, refuse_start
+from tests.core.facts import GIB, definition
+from tests.core.loads import SIZES, VMS, load, record, some_load
+from zugvogel.core.admission import admit_steps, all_steps, capacity
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
-from zugvogel.domain.ha import RestartPriority, VmPolicy
-from zugvogel.domain.host import HostStatus, Verdict, VmReport
-from zugvogel.domain.vm import VmRecord, VmState
-from zugvogel.errors import NotFound, Refused
-
-MIB = 1 << 20
-
-
-def record(name: str, gib: float = 2, priority: str = "medium", group: str = "") -> VmRecord:
-    policy = VmPolicy(restart_priority=RestartPriority(priority), anti_affinity=group)
-    size = int(gib * GIB) - MEMORY_OVERHEAD_BYTES
-    made = definition(name=name, memory_bytes=size, cpus=1, nics=(), ha=policy)
-    return VmRecord(definition=made, datastore="nfs1", wanted="running", observed=VmState.RUNNING)
-
-
-def host(name: str, gib: float, *vms: VmRecord) -> HostStatus:
-    reports = tuple(
-        VmReport(
-            name=v.definition.name,
-            state=VmState.RUNNING,
-            epoch=1,
-            memory_bytes=v.definition.memory_bytes,
-            cpus=v.definition.cpus,
-        )
-        for v in vms
-    )
-    return status(name, int(name[1:]), vms=reports, memory_total_bytes=int(gib * GIB), cores=64)
-
-
-def load(vms: dict[str, list[VmRecord]], sizes: dict[str, float]) -> Load:
-    statuses = [host(name, gib, *vms.get(name, [])) for name, gib in sizes.items()]
-    return Load(statuses, {v.definition.name: v for some in vms.values() for v in some})
-
+from zugvogel.core.failure_plan import Load, plan_failure
+from zugvogel.core.placement import weigh
+from zugvogel.domain.ha import RestartPriority
+from zugvogel.domain.host import Verdict
+from zugvogel.domain.vm import VmRecord
+from zugvogel.errors import Refused
 
 # capacity --------------------------------------------------------------------------------------------------
 
@@ -99,93 +71,77 @@ def test_vms_that_stay_down_reserve_nothing() -> None:
 # starting --------------------------------------------------------------------------------------------------
 
 
-def test_a_start_that_breaks_it_is_refused_with_the_figures() -> None:
+def admit(cluster: Load, vm: VmRecord, *hosts: str, level: int = 1) -> str:
+    return all_steps(admit_steps(cluster, vm, hosts, level, f"zv vm start {vm.definition.name} --force"))
+
+
+def test_a_start_that_breaks_it_is_refused_with_figures_that_do_not_contradict_it() -> None:
+    """16 GiB are kept and 18 - 16 = 2 of them may be used, on one host or the other."""
     cluster = load({"h1": [record("a", 6)], "h2": [record("b", 8)]}, {"h1": 16, "h2": 16})
     with pytest.raises(Refused) as refused:
-        refuse_start(cluster, record("c", 4), "h1", 1)
-    for part in ("c needs 4.00 GiB", "2.00 GiB may still be used", "14.00 GiB are in use", "16.00 GiB are kept"):
+        admit(cluster, record("c", 4), "h1")
+    for part in (
+        "c has 3.94 GiB of memory, and the largest vm that may be started now has 1.94 GiB",
+        "14.00 GiB are in use",
+        "16.00 GiB are kept",
+        "with c on h1 ",
+    ):
         assert part in refused.value.cause
     assert "zv vm start c --force" in refused.value.next_step
-    refuse_start(cluster, record("c", 2), "h1", 1)
-    refuse_start(cluster, record("c", 4), "h1", 0)
+    assert admit(cluster, record("c", 2), "h1") == "h1"
+    assert admit(cluster, record("c", 4), "h1", level=0) == "h1"
 
 
-# plans -----------------------------------------------------------------------------------------------------
+def test_the_next_host_is_taken_where_the_first_would_break_it() -> None:
+    """The vm of h3 needs h1: h2 is too small for it."""
+    cluster = load({"h3": [record("a", 12)]}, {"h1": 16, "h2": 6, "h3": 12})
+    with pytest.raises(Refused, match="with c on h1 "):
+        admit(cluster, record("c", 5), "h1")
+    assert admit(cluster, record("c", 5), "h1", "h2") == "h2"
 
 
-def test_a_plan_says_who_goes_where_and_who_does_not_fit() -> None:
-    vms = {"h1": [record("low", 4, "low"), record("high", 4, "high"), record("off", 1, "disabled")]}
-    found = plan_failure(load(vms, {"h1": 16, "h2": 6}), ["h1"])
-    assert [(p.vm, p.host) for p in found.placed] == [("high", "h2"), ("low", None), ("off", None)]
-    assert "lacks 2.00 GiB" in found.placed[1].why
-    assert "stays down" in found.placed[2].why
-    assert not found.is_complete
+def test_one_that_is_refused_for_something_else_than_its_size_is_told_so() -> None:
+    cluster = load({"h1": [record("a", 1, group="db")]}, {"h1": 16, "h2": 16})
+    with pytest.raises(Refused) as refused:
+        admit(cluster, record("c", 1, group="db"), "h2")
+    assert "c may not be started there, though a vm of up to" in refused.value.cause
+    assert "same anti-affinity group db" in refused.value.cause
 
 
-def test_vms_of_a_group_are_kept_on_different_hosts() -> None:
-    vms = {"h1": [record("a", 1, group="db")], "h2": [record("b", 1, group="db")]}
-    found = plan_failure(load(vms, {"h1": 16, "h2": 16}), ["h1"])
-    assert found.placed[0].host is None
-    assert "has b of the same anti-affinity group db" in found.placed[0].why
-    found = plan_failure(load(vms, {"h1": 16, "h2": 16, "h3": 4}), ["h1"])
-    assert found.placed[0].host == "h3"
+def test_where_nothing_may_be_started_this_is_said() -> None:
+    with pytest.raises(Refused, match="and no vm may be started now"):
+        admit(load({}, {"h1": 8}), record("c", 1), "h1")
 
 
-def test_a_host_that_is_not_there_is_told() -> None:
-    with pytest.raises(NotFound, match="no host h9"):
-        plan_failure(load({}, {"h1": 8}), ["h9"])
+# the largest -----------------------------------------------------------------------------------------------
 
 
-SIZES = st.lists(st.integers(1, 24), min_size=2, max_size=6)
-VMS = st.lists(
-    st.tuples(
-        st.integers(0, 5),
-        st.sampled_from([0.25, 0.5, 1, 2, 3, 5, 8]),
-        st.sampled_from(list(RestartPriority)),
-        st.sampled_from(["", "", "", "g"]),
-    ),
-    max_size=16,
-)
+def test_the_largest_vm_is_smaller_than_the_sum_of_what_is_free() -> None:
+    """Four hosts of 8 GiB: 24 may be used, and no vm may have more than one host has."""
+    found = capacity(load({}, {f"h{i}": 8 for i in range(1, 5)}), 1)
+    assert found.free_bytes == 24 * GIB
+    assert found.largest_bytes == 8 * GIB - MEMORY_OVERHEAD_BYTES
+    assert capacity(load({}, {"h1": 8, "h2": 6}), 0).largest_bytes == 8 * GIB - MEMORY_OVERHEAD_BYTES
 
 
-def some_load(sizes: list[int], vms: list[tuple[int, float, RestartPriority, str]]) -> Load:
-    placed: dict[str, list[VmRecord]] = defaultdict(list)
-    for number, (at, gib, priority, group) in enumerate(vms):
-        placed[f"h{at % len(sizes) + 1}"].append(record(f"v{number}", gib, priority, group))
-    return load(placed, {f"h{i + 1}": gib for i, gib in enumerate(sizes)})
+def test_where_nothing_is_free_there_is_no_largest() -> None:
+    assert capacity(load({}, {"h1": 8}), 1).largest_bytes == 0
+    assert capacity(load({}, {}), 0).largest_bytes == 0
 
 
-@settings(max_examples=200, deadline=None)
-@given(SIZES, VMS, st.sets(st.integers(1, 6), min_size=1, max_size=3))
-def test_a_plan_never_claims_what_does_not_fit(
-    sizes: list[int], vms: list[tuple[int, float, RestartPriority, str]], numbers: set[int]
+@settings(max_examples=60, deadline=None)
+@given(SIZES, VMS, st.integers(1, 2))
+def test_a_vm_as_large_as_is_told_is_admitted_and_never_more_than_is_free(
+    sizes: list[int], vms: list[tuple[int, float, RestartPriority, str]], level: int
 ) -> None:
     cluster = some_load(sizes, vms)
-    failed = [f"h{n}" for n in sorted(numbers) if n <= len(sizes)]
-    plan = plan_failure(cluster, failed)
-    free = {s.host.name: s.report.facts.memory_total_bytes for s in cluster.statuses if s.report}
-    groups: dict[str, set[str]] = defaultdict(set)
-    for entry in cluster.statuses:
-        for vm in cluster.on(entry.host.name):
-            if entry.host.name not in failed:
-                free[entry.host.name] -= need_bytes(vm.definition)
-                groups[entry.host.name].add(vm.definition.ha.anti_affinity)
-    room_before = dict(free)
-    for placed in plan.placed:
-        if placed.host is not None:
-            assert placed.host not in failed
-            assert placed.priority is not RestartPriority.DISABLED
-            group = cluster.records[placed.vm].definition.ha.anti_affinity
-            assert not group or group not in groups[placed.host]
-            groups[placed.host].add(group)
-            free[placed.host] -= placed.memory_bytes
-    assert all(left >= 0 or room_before[name] < 0 for name, left in free.items())
-    used = {p.host for p in plan.placed if p.host}
-    assert all(free[name] >= 0 for name in used)
-    expected = {v.definition.name for name in failed for v in cluster.on(name)}
-    assert {p.vm for p in plan.placed} == expected
-    left = [p for p in plan.placed if p.host is None and p.priority is not RestartPriority.DISABLED]
-    assert plan.is_complete is not bool(left)
+    found = capacity(cluster, level)
+    assert 0 <= found.largest_bytes <= found.free_bytes
+    if found.largest_bytes:
+        made = definition(name="new", memory_bytes=found.largest_bytes, cpus=1, nics=())
+        vm = VmRecord(definition=made, datastore="nfs1")
+        fit = [c.host for c in weigh(made, "nfs1", (), cluster.targets()) if c.is_fit]
+        assert admit(cluster, vm, *fit, level=level)
 
 
 @settings(max_examples=100, deadline=None)

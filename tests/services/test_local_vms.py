@@ -199,6 +199,26 @@ async def test_what_qemu_says_of_a_guest_is_passed_on(vms: LocalVms) -> None:
 # room -----------------------------------------------------------------------------------------------------
 
 
+async def test_room_that_is_held_counts_until_it_is_given_back(vms: LocalVms) -> None:
+    def full(made: VmDefinition) -> None:
+        raise Refused("no room")
+
+    vms.expect([])
+    vms.hold_room(definition(name="web"))
+    assert [d.name for d in vms.starting()] == ["web"]
+    with vms.being_started("web"):
+        vms.take_room(definition(name="web", cpus=3))
+        assert [d.cpus for d in vms.starting()] == [3]
+    assert [d.name for d in vms.starting()] == ["web"]
+    vms.give_room_back("web")
+    vms.give_room_back("web")
+    assert vms.starting() == []
+    vms.reserve = full
+    with pytest.raises(Refused):
+        vms.hold_room(definition(name="db"))
+    assert vms.starting() == []
+
+
 async def test_vms_that_are_started_at_the_same_time_count_for_each_other(vms: LocalVms) -> None:
     web, db = definition(name="web"), definition(name="db")
 

@@ -16,6 +16,7 @@ def vm(name: str) -> VmReport:
 async def test_the_report_holds_what_is_known_and_a_hung_datastore_delays_nothing() -> None:
     mounts = [Mount("a", {}), Mount("b", {}), Mount("c", {})]
     mounts[1].fault, mounts[2].fault = "hang", "error"
+    starting = ["web3"]
 
     async def facts() -> HostFacts:
         return HostFacts(cpu=CPU, cores=2, memory_total_bytes=1)
@@ -24,12 +25,18 @@ async def test_the_report_holds_what_is_known_and_a_hung_datastore_delays_nothin
         "h1", "boot", ManualClock(), facts=facts, vms=lambda: [vm("web2"), vm("web1")],
         datastores=lambda: cast(Sequence[MountedDatastore], mounts),
         usable=lambda name: (name != "b", "" if name != "b" else "it hangs"), reserved=lambda: (64, 2),
+        starting=lambda: tuple(starting),
     )  # fmt: skip
     assert reporting.current() is None
     await reporting.tick()
     await asyncio.sleep(0)
     report = reporting.current()
     assert report is not None
+    assert report.starting == ("web3",)
+    starting.clear()
+    report = reporting.current()
+    assert report is not None
+    assert report.starting == ()
     assert [v.name for v in report.vms] == ["web1", "web2"]
     assert (report.reserved_bytes, report.reserved_cpus) == (64, 2)
     assert report.datastores == (

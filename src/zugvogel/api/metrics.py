@@ -141,7 +141,7 @@ METRICS: tuple[Metric | Distribution, ...] = (
            _room(_capacity("used_bytes")), on_primaries=True),
     Metric("zugvogel_admission_reserved_bytes", "gauge", "Memory kept free for the failover level.",
            _room(_capacity("reserved_bytes")), on_primaries=True),
-    Metric("zugvogel_admission_free_bytes", "gauge", "Memory that vms may still be started with.",
+    Metric("zugvogel_admission_free_bytes", "gauge", "Memory that vms may still be started with, in sum.",
            _room(_capacity("free_bytes")), on_primaries=True),
     Metric("zugvogel_admission_met", "gauge", "0: the reserve does not fit any more.",
            _room(_capacity("is_met")), on_primaries=True),

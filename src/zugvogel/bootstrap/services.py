@@ -177,6 +177,7 @@ class HostServices:
             datastores=self.all_mounted,
             usable=self.beats.usable,
             reserved=self._reserved,
+            starting=lambda: tuple([d.name for d in self.vms.starting()]),
             is_ready=lambda: self.inventory.is_loaded.is_set() and self.is_adopted and self.beats.has_begun(),
         )
         self.heartbeats = HeartbeatService(

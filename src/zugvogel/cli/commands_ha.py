@@ -81,6 +81,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
         ("active primary", [f"{host or 'none'} (of {datastore})" for datastore, host in judges.items()] or "none"),
         ("a host has failed after", f"{found['detection_time_ms'] / 1000:g} s without a sign of life"),
         ("room is kept for", f"the failure of {level} host{'s' * (level != 1)}" if level else "no failure"),
+        ("largest vm to start", output.size(largest) if (largest := found["admission"]["largest"]) else "none"),
     ]
 
 
@@ -103,7 +104,9 @@ def plan(
     ],
     as_json: Json = False,
 ) -> None:
-    """Who would restart where if these hosts failed now; exit code 1 when a vm would not fit. Touches nothing."""
+    """Who would restart where if these hosts failed now. Exit code 1 when a vm would not be restarted by itself:
+    it does not fit, high availability is disabled, or the datastore needs a fence device or a person's word.
+    Touches nothing."""
     names = names_of(fail)
     if not names:
         raise InvalidInput("--fail names no host", "e.g. zv ha plan --fail host3; see: zv host list")
@@ -118,12 +121,13 @@ def plan(
 
 def _tell_plan(found: dict[str, Any]) -> None:
     hosts, placed = ", ".join(found["hosts"]), found["placed"]
-    moved = sum(p["host"] is not None for p in placed)
+    moved = sum(p["host"] is not None and not p["waits_for"] for p in placed)
     verb = "fails" if len(found["hosts"]) == 1 else "fail"
     if not placed:
         output.say(f"if {hosts} {verb}: no vm runs there")
         return
-    output.say(f"if {hosts} {verb}: {moved} of {len(placed)} vm{'s' * (len(placed) != 1)} would be restarted")
+    of = f"{moved} of {len(placed)} vm{'s' * (len(placed) != 1)}"
+    output.say(f"if {hosts} {verb}: {of} would be restarted" + " by itself" * any(p["waits_for"] for p in placed))
     output.table(
         ("VM", "PRIORITY", "MEMORY", "FROM", "TO", "WHY"),
         [
@@ -132,8 +136,10 @@ def _tell_plan(found: dict[str, Any]) -> None:
         ],
         empty="",
     )
-    if not found["is_complete"]:
+    if any(p["host"] is None and p["priority"] != "disabled" for p in placed):
         output.say("not every vm fits: add a host, free memory, or lower priorities: zv vm set NAME")
+    for sentence in dict.fromkeys(p["waits_for"] for p in placed if p["waits_for"]):
+        output.say(f"not by itself: {sentence}")
 
 
 @app.command(epilog="Examples: zv ha explain host3 · zv ha explain web1")

@@ -110,6 +110,9 @@ def create(
     anti_affinity: AntiAffinityOption = None,
     prefer: PreferOption = None,
     monitoring: MonitoringOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when its start would take the room kept for failures of hosts.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a vm. It is not started."""
@@ -130,6 +133,7 @@ def create(
         "display": display.value,
         "description": description,
         "ha": policy_of(restart_priority, isolation_response, anti_affinity, prefer, monitoring),
+        "is_forced": force,
     }
     _end(session.api().post("/vms", body), f"{name} is made; start it: zv vm start {name}", as_json=as_json)
 

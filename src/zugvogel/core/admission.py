@@ -1,249 +1,172 @@
-"""Room for failures: what must stay free so that the vms of failed hosts can be restarted (das.failoverlevel).
-
-Not by sums alone: vms are put on the surviving hosts one by one, in the same order and by the same rules as by a
-failover (`core.failover`, `core.placement`). What a plan says fits, fits.
-"""
+"""Room for failures: what must stay free so that the vms of failed hosts can be restarted (das.failoverlevel), and
+what may still be started. By trying: each failure gets its plan (`core.failure_plan`)."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from collections import Counter
+from collections.abc import Generator, Sequence
+from itertools import count
+from typing import TypeVar
 
 from zugvogel.core import placement
-from zugvogel.core.checks import GIB, MEMORY_OVERHEAD_BYTES, free_memory_bytes
-from zugvogel.core.failover import urgency
-from zugvogel.core.placement import Places, Promises
-from zugvogel.domain.ha import Capacity, FailoverPlan, Placed, RestartPriority
-from zugvogel.domain.host import HostStatus, Verdict, VmReport
-from zugvogel.domain.network import Network
-from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
-from zugvogel.errors import NotFound, Refused
+from zugvogel.core.checks import GIB, MEMORY_OVERHEAD_BYTES
+from zugvogel.core.failure_plan import (
+    Load,
+    free_bytes,
+    hosts_told,
+    protected_bytes,
+    total_bytes,
+    unmet_steps,
+    with_vm,
+)
+from zugvogel.domain.ha import Capacity
+from zugvogel.domain.host import HostStatus
+from zugvogel.domain.vm import VmDefinition, VmRecord
+from zugvogel.errors import Refused
 
-TRIED = 128
-"""Sets of failed hosts that are tried one by one; of more only the two that weigh most."""
+MIB = 1 << 20
+SMALLEST = 16 * MIB
+TRIED_HOSTS = 4
+"""Hosts that are looked at for one start, best first."""
+PROBES, PROBES_OF_MANY, MANY = 8, 2, 32
+"""Sizes that are tried below the greatest that there could be; of so many hosts each takes seconds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The cluster as it stands. `records`: all vms by name."""
-
-    statuses: Sequence[HostStatus]
-    records: Mapping[str, VmRecord]
-    networks: Mapping[str, Network] = field(default_factory=dict)
-    places: Places = field(init=False, repr=False, compare=False)
-    """Of the hosts that can take vms."""
-    groups: Mapping[str, str] = field(init=False, repr=False, compare=False)
-    """vm -> its anti-affinity group, of those that have one."""
-
-    def __post_init__(self) -> None:
-        groups = {n: r.definition.ha.anti_affinity for n, r in self.records.items()}
-        object.__setattr__(self, "groups", {name: group for name, group in groups.items() if group})
-        object.__setattr__(self, "places", Places(self.targets()))
-
-    def targets(self) -> list[HostStatus]:
-        """Hosts that can take vms."""
-        return [
-            status
-            for status in self.statuses
-            if status.verdict is Verdict.LIVE and status.report is not None and not status.host.is_in_maintenance
-        ]
-
-    def on(self, host: str) -> list[VmRecord]:
-        """Vms that the host runs, as it reports, with the definitions they were started with as far as known."""
-        status = next((s for s in self.statuses if s.host.name == host), None)
-        reports = status.report.vms if status is not None and status.report is not None else ()
-        return [_as_run(self.records[vm.name], vm) for vm in reports if vm.name in self.records]
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""With thousands of vms the whole takes a second: others get their turn in between."""
 
 
-def need_bytes(definition: VmDefinition) -> int:
-    return definition.memory_bytes + MEMORY_OVERHEAD_BYTES
-
-
-def plan_failure(load: Load, hosts: Sequence[str]) -> FailoverPlan:
-    """Who would be restarted where if `hosts` failed at once. Raises NotFound."""
-    known = {status.host.name for status in load.statuses}
-    for host in hosts:
-        if host not in known:
-            raise NotFound(f"there is no host {host}", f"hosts are: {', '.join(sorted(known))}")
-    placed = _place_all(load, frozenset(hosts))
-    return FailoverPlan(hosts=tuple(hosts), placed=placed, is_complete=not _left(placed))
-
-
-def capacity(load: Load, level: int) -> Capacity:
-    """`level` 0 reserves nothing."""
-    steps = capacity_steps(load, level)
+def all_steps(steps: Steps[T]) -> T:
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            found: Capacity = end.value
+            found: T = end.value
             return found
 
 
-def capacity_steps(load: Load, level: int) -> Generator[None, None, Capacity]:
-    """As `capacity`, in steps of one failure each: with thousands of vms the whole takes a second."""
+def capacity(load: Load, level: int) -> Capacity:
+    return all_steps(capacity_steps(load, level))
+
+
+def capacity_steps(load: Load, level: int) -> Steps[Capacity]:
+    """One failure a step. `level` 0 reserves nothing."""
     targets = load.targets()
-    total = sum(_total(s) for s in targets)
-    used = total - sum(_free(s) for s in targets)
+    total = sum(total_bytes(s) for s in targets)
+    used = total - sum(free_bytes(s) for s in targets)
     if level == 0 or not targets:
         why = "admission control is off (das.failoverlevel 0)" if targets else "no host can take vms"
-        return Capacity(used_bytes=used, free_bytes=max(0, total - used), is_met=level == 0, why=why)
+        most = max((free_bytes(s) for s in targets), default=0)
+        return Capacity(
+            used_bytes=used,
+            free_bytes=max(0, total - used),
+            largest_bytes=_of_guest(most),
+            is_met=level == 0,
+            why=why,
+        )
     left = _least_slack(load, targets, level)
-    why = yield from _why_unmet(load, targets, level)
+    why = yield from unmet_steps(load, targets, level)
     free = max(0, left) if not why else 0
+    largest = (yield from _largest(load, targets, level, free)) if free else 0
     return Capacity(
         used_bytes=used,
         reserved_bytes=max(0, total - used - free),
         free_bytes=free,
+        largest_bytes=largest,
         is_met=not why,
-        why=why or f"the vms of any {_hosts(level)} can be restarted on the others",
+        why=why or f"the vms of any {hosts_told(level)} can be restarted on the others",
     )
 
 
-def refuse_start(load: Load, vm: VmRecord, host: str, level: int) -> None:
-    """Raises Refused when `vm`, started on `host`, takes room that is kept for failures."""
-    if level == 0:
-        return
-    after = _with(load, vm, host)
-    now, then = capacity(load, level), capacity(after, level)
-    if then.is_met:
-        return
-    name, need = vm.definition.name, need_bytes(vm.definition)
-    raise Refused(
-        f"{name} needs {need / GIB:.2f} GiB of memory, and {now.free_bytes / GIB:.2f} GiB may still be used: "
-        f"{now.used_bytes / GIB:.2f} GiB are in use and {now.reserved_bytes / GIB:.2f} GiB are kept so that the "
-        f"failure of {_hosts(level)} can be borne (das.failoverlevel); with {name} on {host} {then.why}",
-        f"free memory or add a host; or start it all the same: zv vm start {name} --force",
+def admit_steps(load: Load, vm: VmRecord, hosts: Sequence[str], level: int, otherwise: str) -> Steps[str]:
+    """The first of `hosts`, best first, on which `vm`, started there, takes no room that is kept for failures; of
+    many only the first TRIED_HOSTS are looked at. One failure a step. Raises Refused, with the figures and how it
+    is done `otherwise`, where none is."""
+    if not level:
+        return hosts[0]
+    host, why = yield from _admitting(load, vm, hosts, level)
+    if host:
+        return host
+    now = yield from capacity_steps(load, level)
+    raise Refused(f"{_asked(vm, now)}: {_kept(now, level)}; {why}", f"free memory or add a host; or {otherwise}")
+
+
+def _admitting(load: Load, vm: VmRecord, hosts: Sequence[str], level: int) -> Steps[tuple[str, str]]:
+    """(host, why not the first one); host empty: none of them."""
+    why = ""
+    for host in hosts[:TRIED_HOSTS]:
+        after = with_vm(load, vm, host)
+        unmet = yield from unmet_steps(after, after.targets(), level)
+        if not unmet:
+            return host, why
+        why = why or f"with {vm.definition.name} on {host} {unmet}"
+    return "", why
+
+
+def _asked(vm: VmRecord, now: Capacity) -> str:
+    """What it has beside the most that may be had; both as one gives them with --memory."""
+    name, size = vm.definition.name, vm.definition.memory_bytes
+    most = f"{now.largest_bytes / GIB:.2f} GiB"
+    if not now.largest_bytes:
+        return f"{name} has {size / GIB:.2f} GiB of memory, and no vm may be started now"
+    if size > now.largest_bytes:
+        return f"{name} has {size / GIB:.2f} GiB of memory, and the largest vm that may be started now has {most}"
+    return f"{name} may not be started there, though a vm of up to {most} of memory that is not bound to it may"
+
+
+def _kept(now: Capacity, level: int) -> str:
+    return (
+        f"{now.used_bytes / GIB:.2f} GiB are in use, and {now.reserved_bytes / GIB:.2f} GiB are kept so that the "
+        f"failure of {hosts_told(level)} can be borne (das.failoverlevel)"
     )
-
-
-# what would fit --------------------------------------------------------------------------------------------
-
-
-def _place_all(load: Load, failed: frozenset[str]) -> tuple[Placed, ...]:
-    promises = placement.promises_of(load.groups, [s for s in load.statuses if s.host.name not in failed])
-    vms = [(record, host) for host in sorted(failed) for record in load.on(host)]
-    vms.sort(key=lambda pair: urgency(pair[0].definition))
-    return tuple(_place(load, record, host, failed, promises) for record, host in vms)
-
-
-def _left(placed: Sequence[Placed]) -> list[Placed]:
-    """Those that are to be restarted and fit nowhere."""
-    return [p for p in placed if p.host is None and p.priority is not RestartPriority.DISABLED]
-
-
-def _place(load: Load, record: VmRecord, source: str, failed: frozenset[str], promises: Promises) -> Placed:
-    definition = record.definition
-    host, why = None, "stays down (restart priority disabled)"
-    if definition.ha.restart_priority is not RestartPriority.DISABLED:
-        host, why = _best(load, record, failed, promises)
-        if host is not None:
-            promises.take(definition, host)
-    return Placed(
-        vm=definition.name,
-        priority=definition.ha.restart_priority,
-        memory_bytes=need_bytes(definition),
-        source=source,
-        host=host,
-        why=why,
-    )
-
-
-def _best(load: Load, record: VmRecord, failed: frozenset[str], promises: Promises) -> tuple[str | None, str]:
-    definition = record.definition
-    unknown = [n.network for n in definition.nics if n.network not in load.networks]
-    if unknown:
-        return None, f"its network {unknown[0]} does not exist any more"
-    networks = [load.networks[n.network] for n in definition.nics]
-    best = load.places.best(definition, record.datastore, networks, but=failed, promises=promises)
-    if best is not None:
-        return best.host, best.why
-    survivors = [s for s in load.targets() if s.host.name not in failed]
-    found = placement.weigh(definition, record.datastore, networks, survivors, promises=promises)
-    return None, placement.explain_none(found)
-
-
-def _why_unmet(load: Load, targets: Sequence[HostStatus], level: int) -> Generator[None, None, str]:
-    """Which failure could not be borne, and what of it; empty: all can."""
-    if level >= len(targets):
-        return f"the failure of {_hosts(level)} would leave no other: {_hosts(len(targets))} can take vms now"
-    for failed in _failures(load, targets, level):
-        yield
-        left = _left(_place_all(load, failed))
-        if left:
-            need = sum(p.memory_bytes for p in left) / GIB
-            told = ", ".join(p.vm for p in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
-            return (
-                f"{told} ({need:.2f} GiB) would not fit on the others if {' and '.join(sorted(failed))} failed: "
-                f"{left[0].why}"
-            )
-    return ""
-
-
-def _failures(load: Load, targets: Sequence[HostStatus], level: int) -> Iterator[frozenset[str]]:
-    names = sorted(s.host.name for s in targets)
-    if _choices(len(names), level) <= TRIED:
-        yield from (frozenset(some) for some in combinations(names, level))
-        return
-    by_vms = sorted(targets, key=lambda s: (-_protected(load, s), s.host.name))
-    by_weight = sorted(targets, key=lambda s: (-_protected(load, s) - _free(s), s.host.name))
-    yield from (frozenset(s.host.name for s in some[:level]) for some in (by_vms, by_weight))
-
-
-def _choices(of: int, some: int) -> int:
-    found = 1
-    for i in range(some):
-        found = found * (of - i) // (i + 1)
-    return found
 
 
 def _least_slack(load: Load, targets: Sequence[HostStatus], level: int) -> int:
     """What may still be started at most: free memory of all, less that of the `level` hosts whose failure takes
     most of it away (their own free memory, and what their vms need elsewhere)."""
-    weights = sorted((_free(s) + _protected(load, s) for s in targets), reverse=True)
-    return sum(_free(s) for s in targets) - sum(weights[:level])
+    weights = sorted((free_bytes(s) + protected_bytes(load, s) for s in targets), reverse=True)
+    return sum(free_bytes(s) for s in targets) - sum(weights[:level])
 
 
-def _protected(load: Load, status: HostStatus) -> int:
-    return sum(
-        need_bytes(r.definition)
-        for r in load.on(status.host.name)
-        if r.definition.ha.restart_priority is not RestartPriority.DISABLED
+# the largest vm --------------------------------------------------------------------------------------------
+
+
+def _largest(load: Load, targets: Sequence[HostStatus], level: int, free: int) -> Steps[int]:
+    """Memory of the largest vm that may still be started: one so large was tried, and is admitted. It is bound to
+    no network, host or neighbour, and lies where most hosts reach."""
+    spare = sorted((free_bytes(s) for s in targets), reverse=True)[level]  # it must fit without the roomiest hosts
+    least, most = 0, _of_guest(min(free, spare))
+    if (yield from _is_admitted(load, targets, level, most)):
+        return most
+    for _ in range(PROBES if len(targets) <= MANY else PROBES_OF_MANY):
+        size = (least + most) // 2 // MIB * MIB
+        if (yield from _is_admitted(load, targets, level, size)):
+            least = size
+        else:
+            most = size
+    return least
+
+
+def _is_admitted(load: Load, targets: Sequence[HostStatus], level: int, size: int) -> Steps[bool]:
+    if size < SMALLEST:
+        return False
+    vm = _some_vm(load, targets, size)
+    hosts = [c.host for c in placement.weigh(vm.definition, vm.datastore, (), targets) if c.is_fit]
+    host, _ = yield from _admitting(load, vm, hosts, level)
+    return bool(host)
+
+
+def _some_vm(load: Load, targets: Sequence[HostStatus], size: int) -> VmRecord:
+    """One that is not there yet."""
+    reached = Counter(d.name for s in targets if s.report for d in s.report.datastores if d.is_usable)
+    name = next(name for name in (f"new{number}" for number in count()) if name not in load.records)
+    definition = VmDefinition(
+        name=name, uuid="", memory_bytes=size, cpus=1, machine="pc-q35-7.2", cpu_model="x86-64-v2"
     )
+    datastore = min(reached, key=lambda name: (-reached[name], name), default="none")
+    return VmRecord(definition=definition, datastore=datastore)
 
 
-def _with(load: Load, vm: VmRecord, host: str) -> Load:
-    """As if `vm` ran on `host`."""
-    d = vm.definition
-    statuses = []
-    for status in load.statuses:
-        report = status.report
-        if status.host.name == host and report is not None:
-            seen = VmReport(
-                name=d.name, state=VmState.RUNNING, epoch=vm.epoch, memory_bytes=d.memory_bytes, cpus=d.cpus
-            )
-            report = report.model_copy(update={"vms": (*report.vms, seen)})
-        statuses.append(status.model_copy(update={"report": report}))
-    return replace(load, statuses=statuses, records={**load.records, d.name: vm})
-
-
-def _as_run(record: VmRecord, seen: VmReport) -> VmRecord:
-    """It may have been changed since it was started: what is larger counts."""
-    definition = record.definition
-    most = max(definition.memory_bytes, seen.memory_bytes)
-    if most == definition.memory_bytes:
-        return record
-    return record.model_copy(update={"definition": definition.model_copy(update={"memory_bytes": most})})
-
-
-def _total(status: HostStatus) -> int:
-    return status.report.facts.memory_total_bytes if status.report is not None else 0
-
-
-def _free(status: HostStatus) -> int:
-    return max(0, free_memory_bytes(status.report)) if status.report is not None else 0
-
-
-def _hosts(level: int) -> str:
-    return "1 host" if level == 1 else f"{level} hosts"
+def _of_guest(room: int) -> int:
+    """Memory of the largest vm for which there is `room`, in whole MiB."""
+    return max(0, room - MEMORY_OVERHEAD_BYTES) // MIB * MIB

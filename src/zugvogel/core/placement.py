@@ -128,12 +128,14 @@ class Places:
         """The first of `weigh` over all hosts `but` these, where it is fit; None: none is."""
         rank = {name: number for number, name in enumerate(vm.ha.preferred_hosts)}
         found: tuple[int, float, str, _Place] | None = None
-        taken, memory = vm.memory_bytes + MEMORY_OVERHEAD_BYTES, promises.memory_bytes
+        taken, memory, cpus = vm.memory_bytes + MEMORY_OVERHEAD_BYTES, promises.memory_bytes, promises.cpus
         for place in self._fitting(vm, datastore, networks):
             host = place.host
-            if place.free_bytes - taken < memory.get(host, 0) or host in but or promises.neighbour(vm, host):
+            free = place.free_bytes - taken - memory.get(host, 0)
+            if free < 0 or host in but or (vm.ha.anti_affinity and promises.neighbour(vm, host)):
                 continue
-            order = rank.get(host, len(rank)), -place.score(*place.left(vm, promises)), host, place
+            score = place.score(free, place.free_cpus - vm.cpus - cpus.get(host, 0))
+            order = rank.get(host, len(rank)), -score, host, place
             if found is None or order < found:  # no two are of the same name, so places are never compared
                 found = order
         return found[3].candidate(*found[3].left(vm, promises)) if found is not None else None

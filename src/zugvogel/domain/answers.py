@@ -130,11 +130,14 @@ class SettingView(BaseModel):
 
 
 class AdmissionView(BaseModel):
-    """Memory of the hosts that can take vms, in bytes. `is_met` false: the reserve does not fit any more."""
+    """Memory of the hosts that can take vms, in bytes. `free`: what vms may still be started with, in sum;
+    `largest`: memory of the largest single vm that may still be started, as one gives it for a new one. `is_met`
+    false: the reserve does not fit any more."""
 
     used: int
     reserved: int
     free: int
+    largest: int
     is_met: bool
     why: str
 
@@ -144,6 +147,7 @@ class AdmissionView(BaseModel):
             used=capacity.used_bytes,
             reserved=capacity.reserved_bytes,
             free=capacity.free_bytes,
+            largest=capacity.largest_bytes,
             is_met=capacity.is_met,
             why=capacity.why,
         )

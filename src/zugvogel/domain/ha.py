@@ -135,7 +135,8 @@ class RestartRecord(Model):
 
 
 class Placed(Model):
-    """One vm of a failover plan: `host` None: it does not fit, or stays down; `why` in a sentence."""
+    """One vm of a failover plan: `host` None: it does not fit, or stays down; `why` in a sentence. `waits_for`: it
+    would not be restarted there by itself, and this is what is missing; empty: it would."""
 
     vm: Name
     priority: RestartPriority
@@ -143,16 +144,20 @@ class Placed(Model):
     source: HostName
     host: HostName | None
     why: str
+    waits_for: str = ""
 
 
 class Capacity(Model):
     """Memory of the hosts that can take vms, in bytes. `used`: by running vms. `reserved`: kept free so that
-    the vms of the `failover_level` largest hosts can be restarted. `free`: what may still be started. used +
-    reserved + free is the whole, unless free is 0 and the reserve does not fit any more (`is_met` False)."""
+    the vms of the `failover_level` largest hosts can be restarted. `free`: what vms may still be started with, in
+    sum. used + reserved + free is the whole, unless free is 0 and the reserve does not fit any more (`is_met`
+    False). `largest`: memory, as its definition has it, of the largest single vm that may still be started: `free`
+    may lie on several hosts."""
 
     used_bytes: int = 0
     reserved_bytes: int = 0
     free_bytes: int = 0
+    largest_bytes: int = 0
     is_met: bool = True
     why: str = ""
 
@@ -182,7 +187,8 @@ class HaStatus(Model):
 
 
 class FailoverPlan(Model):
-    """`zv ha plan --fail HOST`."""
+    """`zv ha plan --fail HOST`. `is_complete`: all but those whose priority is disabled would be restarted, by
+    themselves."""
 
     hosts: tuple[HostName, ...]
     placed: tuple[Placed, ...]

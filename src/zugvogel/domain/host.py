@@ -142,6 +142,8 @@ class HostReport(Model):
     datastores: tuple[DatastoreReport, ...] = ()
     reserved_bytes: int = 0
     reserved_cpus: int = 0
+    starting: tuple[Name, ...] = ()
+    """Vms that are being started here and are not in `vms` yet; their room is part of what is reserved."""
 
 
 class Heartbeat(Model):

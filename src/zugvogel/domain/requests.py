@@ -24,7 +24,8 @@ class CreateVm(StrictModel):
     """`datastore` and `networks` None: the only one there is. `networks` (): no NIC.
     `image`: a name from the datastore's images or an absolute path on the host that serves the request;
     so are `kernel`, `initrd`, `cloud_init` (a NoCloud user-data file; it becomes a seed image).
-    `mac` for the first NIC; empty: a new one."""
+    `mac` for the first NIC; empty: a new one. `is_forced`: also when it could not be started without room that is
+    kept for failures of hosts."""
 
     name: Name
     memory_bytes: StrictInt = Field(ge=16 * 1024**2)
@@ -42,6 +43,7 @@ class CreateVm(StrictModel):
     display: Display = "vga"
     description: str = Field(default="", max_length=500)
     ha: VmPolicy = VmPolicy()
+    is_forced: StrictBool = False
 
 
 class ChangePolicy(StrictModel):

@@ -18,8 +18,8 @@ START_S = 5.0
 
 class Reporting:
     """`vms`: another value whenever one of them changed. `usable`: datastore name -> (is usable, why not), from
-    the beats. `reserved`: (bytes, cpus) held for incoming vms. Sizes are asked in the background, so that a hung
-    datastore delays nothing."""
+    the beats. `reserved`: (bytes, cpus) held for incoming vms and those of `starting`. Sizes are asked in the
+    background, so that a hung datastore delays nothing."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Reporting:
         usable: Callable[[str], tuple[bool, str]],
         reserved: Callable[[], tuple[int, int]],
         is_ready: Callable[[], bool] = lambda: True,
+        starting: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._host = host
         self._boot_id = boot_id
@@ -43,6 +44,7 @@ class Reporting:
         self._usable = usable
         self._reserved = reserved
         self._is_ready = is_ready
+        self._starting = starting
         self._began_at = clock.monotonic()
         self._has_begun = False
         self._facts: HostFacts | None = None
@@ -81,7 +83,7 @@ class Reporting:
                 return None
         vms = self._vms()
         datastores = tuple([self._datastore(m.datastore.name) for m in self._datastores()])
-        made_of = (self._facts, vms, datastores, self._reserved())
+        made_of = (self._facts, vms, datastores, self._reserved(), self._starting())
         if self._last is None or made_of != self._made_of:
             reserved_bytes, reserved_cpus = made_of[3]
             self._last = HostReport(
@@ -92,6 +94,7 @@ class Reporting:
                 datastores=datastores,
                 reserved_bytes=reserved_bytes,
                 reserved_cpus=reserved_cpus,
+                starting=made_of[4],
             )
         self._made_of = made_of  # also when only equal: the same objects are compared at a glance
         return self._last

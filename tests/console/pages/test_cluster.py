@@ -105,6 +105,14 @@ async def test_a_plan_that_cannot_be_made_says_why(browse: Browse, api: FakeApi)
     assert "No VM runs there." in await shown(browse, "?fail=host1")
 
 
+async def test_a_plan_marks_what_would_not_come_by_itself(browse: Browse, api: FakeApi) -> None:
+    api.answers[("GET", "/ha/plan")] = plan()
+    assert "not by itself" not in await shown(browse, "?fail=host1")
+    waits = {**plan()["placed"][0], "waits_for": "high availability is disabled"}
+    api.answers[("GET", "/ha/plan")] = plan(placed=[waits])
+    assert "not by itself" in await shown(browse, "?fail=host1")
+
+
 @pytest.mark.parametrize("language", ["en", "de"])
 async def test_a_cluster_of_which_nothing_is_known_yet_has_a_page(browse: Browse, language: str) -> None:
     page = await shown(browse, language=language, hosts={}, vms={}, ha={})

@@ -66,6 +66,15 @@ async def test_it_is_made_and_started(
     assert (("POST", "/vms/web9/start", {}) in api.changes()) is bool(is_started)
 
 
+async def test_one_that_is_forced_is_made_and_started_all_the_same(browse: Browse, api: FakeApi) -> None:
+    api.answers |= {("POST", "/vms"): MADE, ("POST", "/vms/web9/start"): {"id": "t2"}}
+    browser = await browse(mirror_of()).log_in("operator")
+    await browser.post("/vms/_new", **FORM, is_started="1", is_forced="1")
+    (made, started) = api.changes()
+    assert CreateVm.model_validate(made[2]).is_forced
+    assert started == ("POST", "/vms/web9/start", {"is_forced": True})
+
+
 async def test_one_that_takes_long_is_not_waited_for(
     browse: Browse, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from tests.core.facts import GIB, definition, status
 from tests.fakes.registry import MemoryRegistry
 from tests.services.liveness_world import ManualClock
 from zugvogel.core import admission
-from zugvogel.core.admission import Load
+from zugvogel.core.failure_plan import Load
 from zugvogel.domain.ha import Capacity
 from zugvogel.domain.host import HostStatus, Verdict, VmReport
 from zugvogel.domain.vm import VmRecord, VmState

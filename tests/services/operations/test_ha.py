@@ -13,9 +13,10 @@ from zugvogel.core import lease_rules
 from zugvogel.domain.cluster import Access, Cluster
 from zugvogel.domain.guard import GuardReport
 from zugvogel.domain.ha import Explanation
-from zugvogel.domain.host import Role, Verdict
+from zugvogel.domain.host import HostStatus, Role, Verdict, VmReport
 from zugvogel.domain.lease import Holder
 from zugvogel.domain.user import Caller
+from zugvogel.domain.vm import VmState
 from zugvogel.errors import InvalidInput, NotFound, Refused, Unreachable
 from zugvogel.ports.caller import caller
 from zugvogel.services.membership import Membership
@@ -237,6 +238,36 @@ async def test_a_plan_is_made_of_what_is_known_here(world: World) -> None:
     assert (plan.hosts, plan.placed, plan.is_complete) == (("host3",), (), True)
     with pytest.raises(NotFound, match="host9"):
         await world.ha["host2"].ha_plan(["host9"])
+
+
+@pytest.mark.parametrize(("is_enabled", "kind"), [(True, "NFS v4"), (False, "NFS v4"), (True, "NFS v3")])
+async def test_a_plan_is_complete_only_where_all_comes_by_itself(
+    world: World, is_enabled: bool, kind: str
+) -> None:
+    """host2 has a fence device, host1 has none."""
+    for name in ("web1", "web2"):
+        await world.cluster.add(definition(name=name, nics=()), wanted="running")
+    seen = world.cluster.statuses
+    vms = {"host1": "web1", "host2": "web2"}
+
+    def statuses() -> list[HostStatus]:
+        return [running(s, vms[s.host.name]) if s.host.name in vms else s for s in seen()]
+
+    world.cluster.statuses = statuses  # type: ignore[method-assign]
+    node = world.nodes[0]
+    await node.inventory.set_setting("das.enabled", is_enabled)
+    store = node.inventory.datastore("nfs1")
+    await node.inventory.put("datastores/nfs1", store.model_copy(update={"kind": kind}))
+    one, two = [await world.ha["host1"].ha_plan([host]) for host in vms]
+    assert one.is_complete is (is_enabled and kind == "NFS v4")
+    assert two.is_complete is is_enabled
+    assert bool(one.placed[0].waits_for) is not one.is_complete
+
+
+def running(status: HostStatus, vm: str) -> HostStatus:
+    assert status.report is not None
+    seen = VmReport(name=vm, state=VmState.RUNNING, epoch=1, memory_bytes=1 << 30, cpus=1)
+    return status.model_copy(update={"report": status.report.model_copy(update={"vms": (seen,)})})
 
 
 async def test_hosts_come_before_vms_unless_said_otherwise(world: World) -> None:

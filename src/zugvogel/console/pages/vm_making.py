@@ -42,7 +42,8 @@ async def make(call: Call) -> Told:
         return Told(told, task=task["id"])
     if task["state"] != "done":
         return Told(goto=f"/tasks/{task['id']}")
-    started = await call.api.request("POST", f"/vms/{body['name']}/start", json={})
+    forced = {"is_forced": True} if body.get("is_forced") else {}
+    started = await call.api.request("POST", f"/vms/{body['name']}/start", json=forced)
     return Told(goto=f"/tasks/{started['id']}")
 
 
@@ -87,6 +88,7 @@ def asked(form: Mapping[str, str], lists: Mapping[str, list[str]]) -> dict[str, 
         "disks": disks,
         **{name: form[name] for name in texts if form.get(name)},
         **({"ha": policy} if policy else {}),
+        **({"is_forced": True} if form.get("is_forced") else {}),
     }
 
 

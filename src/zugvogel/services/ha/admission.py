@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Sequence, Set
+from typing import NamedTuple, TypeVar
 
-from zugvogel.core import admission
-from zugvogel.core.admission import Load
+from zugvogel.core import admission, failure_plan, restart_terms
+from zugvogel.core.admission import Steps
+from zugvogel.core.failure_plan import Load
+from zugvogel.core.restart_terms import RestartTerms
+from zugvogel.core.starts import as_begun
 from zugvogel.domain.ha import Capacity, FailoverPlan
 from zugvogel.domain.host import HostStatus
+from zugvogel.domain.settings import ENABLED
 from zugvogel.domain.vm import VmRecord
 from zugvogel.ports.clock import Clock
 from zugvogel.services.inventory import Inventory
+
+T = TypeVar("T")
 
 KEPT = 20.0
 """So many times what finding it took, a capacity holds although vms have changed meanwhile: of thousands some
@@ -39,7 +45,7 @@ class Admission:
         """In small steps, between which others get their turn. Found anew when a host, its verdict or a setting
         changes; for changes of vms only after a while where finding it takes long."""
         async with self._finding:
-            load, level = self._load(statuses), self._level()
+            load, level = self._load(statuses), self.level()
             hosts = (level, *((s.host, s.verdict, s.report is None) for s in statuses))
             vms = (*(s.report for s in statuses), *load.records.values(), *load.networks.values())
             found, started = self._found, self._clock.monotonic()
@@ -51,27 +57,39 @@ class Admission:
             return capacity
 
     async def _find(self, load: Load, level: int) -> Capacity:
-        steps = admission.capacity_steps(load, level)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                capacity: Capacity = end.value
-                return capacity
-            await asyncio.sleep(0)
+        return await _in_turns(admission.capacity_steps(load, level))
 
-    def plan(self, hosts: Sequence[str], statuses: Sequence[HostStatus]) -> FailoverPlan:
-        """Who would be restarted where if `hosts` failed at once. Raises NotFound."""
-        return admission.plan_failure(self._load(statuses), hosts)
+    def plan(self, hosts: Sequence[str], statuses: Sequence[HostStatus], fenced: Set[str]) -> FailoverPlan:
+        """Who would be restarted where if `hosts` failed at once. `fenced`: hosts whose power a device can cut.
+        Raises NotFound."""
+        load = self._load(statuses)
+        datastores = {d.name: d for d in self._inventory.datastores()}
+        terms = RestartTerms(bool(self._inventory.setting(ENABLED)), datastores, fenced)
+        return restart_terms.under(failure_plan.plan_failure(load, hosts), load.records, terms)
 
-    def refuse_start(self, vm: VmRecord, host: str, statuses: Sequence[HostStatus]) -> None:
-        """Raises Refused, with the figures, when starting it there takes room kept for failures; never while
-        high availability is off."""
-        admission.refuse_start(self._load(statuses), vm, host, self._level())
+    async def admit(
+        self, vm: VmRecord, hosts: Sequence[str], statuses: Sequence[HostStatus], otherwise: str
+    ) -> str:
+        """The first of `hosts` on which it may be started without taking room kept for failures; while high
+        availability is off the first of all. Raises Refused, with the figures and how it is done `otherwise`."""
+        load = self._load(statuses)
+        return await _in_turns(admission.admit_steps(load, vm, hosts, self.level(), otherwise))
 
-    def _level(self) -> int:
-        return self._inventory.number("das.failoverlevel") if self._inventory.setting("das.enabled") else 0
+    def level(self) -> int:
+        """Failures for which room is kept; 0 while high availability is off."""
+        return self._inventory.number("das.failoverlevel") if self._inventory.setting(ENABLED) else 0
 
     def _load(self, statuses: Sequence[HostStatus]) -> Load:
         records = {r.definition.name: r for r in self._inventory.vms()}
-        return Load(statuses, records, {n.name: n for n in self._inventory.networks()})
+        return Load(as_begun(statuses, records), records, {n.name: n for n in self._inventory.networks()})
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """Others get their turn between the steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        await asyncio.sleep(0)

@@ -26,6 +26,7 @@ from zugvogel.errors import (
     ZugvogelError,
 )
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.operations.placing import Placements
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
@@ -43,9 +44,10 @@ def new_mac() -> str:
 
 
 class VmCreation:
-    def __init__(self, world: World, baseline: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, world: World, baseline: Callable[[], Awaitable[str]], placements: Placements) -> None:
         self._w = world
         self._baseline = baseline
+        self._placements = placements
 
     async def create(self, request: CreateVm) -> Task:
         if any(v.definition.name == request.name for v in self._w.inventory.vms()):
@@ -59,11 +61,35 @@ class VmCreation:
         if request.mac and not networks:
             raise InvalidInput("--mac needs a network", "name it with --network")
         self.refuse_unknown_hosts(request.ha.preferred_hosts)
+        overridden = await self._overridden(request, datastore)
 
         async def work(ctx: TaskContext) -> dict[str, Any]:
-            return await self._create(ctx, request, datastore, networks)
+            made = await self._create(ctx, request, datastore, networks)
+            if overridden:
+                self._placements.tell_overridden(request.name, "created", overridden, ctx.id)
+            return made
 
         return self._w.tasks.start("vm.create", request.name, work)
+
+    async def _overridden(self, request: CreateVm, datastore: str) -> str:
+        """Why it would have been refused, had it not been forced; empty: it would not."""
+        wanted = VmDefinition(
+            name=request.name,
+            uuid="",
+            memory_bytes=request.memory_bytes,
+            cpus=request.cpus,
+            machine=self._w.vms.hypervisor.default_machine,
+            cpu_model="baseline",
+            ha=request.ha,
+        )
+        otherwise = f"make it all the same: zv vm create {request.name} --force"
+        try:
+            await self._placements.refuse_new(wanted, datastore, otherwise=otherwise)
+        except (Refused, Unreachable) as error:
+            if not request.is_forced:
+                raise
+            return error.cause
+        return ""
 
     def refuse_unknown_hosts(self, names: tuple[str, ...]) -> None:
         for name in names:

@@ -218,7 +218,8 @@ class HaOperations:
     async def ha_plan(self, hosts: Sequence[str]) -> FailoverPlan:
         """Who would restart where if `hosts` failed now. Raises NotFound."""
         wanted = tuple(dict.fromkeys(hosts))
-        return self._room.plan(wanted, await self._w.statuses())
+        fenced = frozenset(host for host in wanted if self._knows.has_fence(host))
+        return self._room.plan(wanted, await self._w.statuses(), fenced)
 
     async def explain(self, subject: str, kind: Subject | None = None) -> Explanation:
         """`kind` None: a host where there is one of that name, else a vm. Raises NotFound."""

@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from zugvogel.core import placement
 from zugvogel.core.monitoring import at_next_start
 from zugvogel.domain.host import Verdict, VmReport
 from zugvogel.domain.lease import LeaseState
+from zugvogel.domain.placing import PlaceWish
 from zugvogel.domain.requests import ChangeVm, CreateVm, RegisterVm, StartVm, StopVm
-from zugvogel.domain.task import Severity, Task
+from zugvogel.domain.task import Task
 from zugvogel.domain.vm import Nic, VmDefinition, VmRecord, VmState, VmView
 from zugvogel.errors import Refused, ZugvogelError
-from zugvogel.services.ha.admission import Admission
 from zugvogel.services.inventory import Observation
 from zugvogel.services.operations.creation import MacOwner, VmCreation, new_mac
 from zugvogel.services.operations.deletion import Deletion
+from zugvogel.services.operations.placing import Placements
+from zugvogel.services.operations.starting import VmStarts
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskContext
 
@@ -43,13 +44,13 @@ class _Look(NamedTuple):
 class VmOperations:
     def __init__(self, world: World, baseline: Callable[[], Awaitable[str]]) -> None:
         self._w = world
-        self._making = VmCreation(world, baseline)
         self._deletion = Deletion(world)
-        self._admission = Admission(world.inventory, world.clock)
+        self._placements = Placements(world)
+        self._making = VmCreation(world, baseline, self._placements)
+        self._starts = VmStarts(world, self._placements, self._deletion)
         self._looks: dict[str, _Look] = {}
         world.handlers.update(
             {
-                "vm.start": self._on_start,
                 "vm.stop": self._on_stop,
                 "vm.kill": self._on_kill,
                 "vm.reset": self._on_reset,
@@ -252,54 +253,16 @@ class VmOperations:
         view = await self.vm(name)
         if view.state in {VmState.RUNNING, VmState.UNKNOWN, VmState.FROZEN}:
             raise Refused(f"{name} is {view.state} on {view.host}", f"see: zv vm show {name}")
-        host, why = await self.choose(name, request.host, "start")
-        await self._admit(name, host, request)
-        return await self._task_on(host, "vm.start", {"vm": name, "why": why})
-
-    async def _admit(self, name: str, host: str, request: StartVm) -> None:
-        """Raises Refused when the start takes room that is kept for failures of hosts, unless it is forced."""
-        try:
-            self._admission.refuse_start(self._w.inventory.vm(name), host, await self._w.statuses())
-        except Refused as error:
-            if not request.is_forced:
-                raise
-            told = f"{name} was started although {error.cause}"
-            self._w.events.emit("ha.admission-overridden", name, told, severity=Severity.WARNING)
+        return await self._starts.start(self._w.inventory.vm(name), request)
 
     async def choose(self, name: str, wanted: str | None, what: str) -> tuple[str, str]:
-        """(host, why) to `what` ("start", "be resumed") the vm on. Refused when none is fit."""
-        record = self._w.inventory.vm(name)
-        networks = [self._w.inventory.network(n.network) for n in record.definition.nics]
-        statuses = await self._w.statuses()
-        groups = {v.definition.name: v.definition.ha.anti_affinity for v in self._w.inventory.vms()}
-        promises = placement.promises_of({vm: group for vm, group in groups.items() if group}, statuses)
-        candidates = placement.weigh(record.definition, record.datastore, networks, statuses, promises=promises)
-        if wanted is not None:
-            self._w.inventory.host(wanted)
-            chosen = next(c for c in candidates if c.host == wanted)
-            if not chosen.is_fit:
-                raise Refused(f"{wanted} cannot run {name}: it {chosen.why}", "choose another host")
-            return wanted, "asked for"
-        if not candidates or not candidates[0].is_fit:
-            raise Refused(
-                f"{name} cannot {what}: {placement.explain_none(candidates)}", "free resources or add a host"
-            )
-        return candidates[0].host, candidates[0].why
+        """(host, why) to `what` ("be resumed") the vm on. Refused when none is fit."""
+        wish = PlaceWish(record=self._w.inventory.vm(name), what=what, host=wanted)
+        placing = await self._placements.place(wish)
+        return placing.host, placing.why
 
     async def _task_on(self, host: str, command: str, payload: dict[str, Any]) -> Task:
         return Task.model_validate(await self._w.on(host, command, payload))
-
-    async def _on_start(self, payload: dict[str, Any]) -> dict[str, Any]:
-        name, why = str(payload["vm"]), str(payload.get("why", ""))
-
-        async def work(ctx: TaskContext) -> dict[str, Any]:
-            ctx.progress("start", f"starting {name} on {self._w.me} ({why})")
-            await self._w.vms.looked_at(name)
-            self._deletion.refuse_start(name)  # no await between this and `start` marking it as in care
-            guest = await self._w.vms.start(name)
-            return {"vm": name, "host": self._w.me, "epoch": guest.epoch, "why": why}
-
-        return self._w.tasks.start("vm.start", name, work).model_dump(mode="json")
 
     async def stop_vm(self, name: str, request: StopVm) -> Task:
         timeout_s = request.timeout_s or self._w.inventory.number("vm.stoptimeout")
