@@ -14,7 +14,6 @@ from zugvogel.sim.scenario import Action
 from zugvogel.sim.storage import Fault
 from zugvogel.sim.world import World
 
-ROLE_CAUSES = frozenset({"maintenance_on", "maintenance_off", "reconfigure"})
 FAULTS = {"storage_cut": Fault.CUT, "storage_hang": Fault.HANG, "storage_heal": Fault.NONE}
 
 
@@ -83,10 +82,11 @@ class Actions:
         if self._invariants is None:
             return
         self._invariants.disturb()
-        if action.do in ROLE_CAUSES or action.name == "das.rolepolicy":
-            self._invariants.role_cause()
-        if action.do == "confirm_dead":
-            self._invariants.vouched(action.all_hosts[0])
+        if action.do == "maintenance_on":
+            self._invariants.roles.into_maintenance(action.all_hosts[0])
+        elif action.do == "power_on":
+            for host in action.all_hosts:
+                self._invariants.has_power(host)
 
     def _part(self, action: Action) -> None:
         if action.is_one_way:
@@ -106,15 +106,22 @@ class Actions:
         if agent is None:
             self._answered(action, "no agent takes it: none runs")
             return
+        if action.do == "reconfigure" and self._invariants is not None:
+            self._invariants.roles.reconfigure(agent.domain)
         agent.domain.spawn(self._ask(action, agent), f"{action.do} of a user")
 
     async def _ask(self, action: Action, agent: SimAgent) -> None:
+        """What an agent that ends had under way stays without an answer."""
         try:
             told = await self._wishes[action.do](action, agent.services.operations)
         except ZugvogelError as error:
             self._answered(action, f"{error.code}: {error}")
         else:
             self._answered(action, f"task {told.id}" if hasattr(told, "id") else "done")
+            if action.do == "confirm_dead" and self._invariants is not None:
+                self._invariants.vouched(action.all_hosts[0])
+        if action.do == "reconfigure" and self._invariants is not None:
+            self._invariants.roles.answered(agent.domain)
 
     def _answered(self, action: Action, told: str) -> None:
         self.answers.append((self._world.loop.now, f"{action.do} {action.vm or ''}".strip(), told))
