@@ -17,10 +17,10 @@ from zugvogel.sim.scenario import load
 from zugvogel.sim.soak import Size, one, seeds_of, soak, write_scenario
 
 SHORT = (
-    (Size(hosts=3, vms=5, horizon_s=600.0), range(1, 21)),
-    (Size(hosts=3, vms=5, horizon_s=600.0), range(21, 41)),
-    (Size(hosts=6, vms=8, horizon_s=600.0), range(41, 51)),
-    (Size(hosts=7, vms=8, horizon_s=600.0), range(51, 59)),
+    (Size(hosts=3, vms=5, horizon_s=600.0), range(1, 16)),
+    (Size(hosts=3, vms=5, horizon_s=600.0), range(16, 31)),
+    (Size(hosts=6, vms=8, horizon_s=600.0), range(31, 40)),
+    (Size(hosts=7, vms=8, horizon_s=600.0), range(40, 46)),
 )
 """Each ten simulated minutes; from the sixth host on there are secondaries. `make soak` runs a thousand hours at
 eight hosts and forty vms."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zugvogel.sim.chaos_worlds import Cluster, cluster_of
-from zugvogel.sim.scenario import Action, NoiseSpec, Scenario
+from zugvogel.sim.scenario import Action, Expected, NoiseSpec, Scenario
 
 CALM_SHARE = 0.6
 """Of the time something happens; the rest is for settling."""
@@ -48,6 +48,7 @@ def scenario_of(seed: int, hosts: int, vms: int, horizon_s: float) -> Scenario:
         settings=cluster.settings,
         network=noise,
         timeline=_timeline(rng, cluster, horizon_s),
+        expect=Expected(any_answer=True),
     )
 
 
