@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from zugvogel.domain.event_kinds import EVENT_KINDS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
@@ -66,6 +68,7 @@ def test_every_kind_of_event_is_in_the_reference() -> None:
     told = set(re.findall(r"`([a-z]+\.[a-z-]+)`", (ROOT / "docs" / "reference" / "events.md").read_text()))
     assert emitted - told == set()
     assert told - emitted <= {"vm.migrated", "vm.migration-ended"}, "told by a variable, in live_migration"
+    assert told == EVENT_KINDS
 
 
 # commands -----------------------------------------------------------------------------------------------

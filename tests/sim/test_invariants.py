@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.sim.small_world import agent, begin, going, mount, small_world
+from zugvogel.domain.ha import Proof
 from zugvogel.domain.host import Host, Role
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.task import Task, TaskState
@@ -124,6 +125,25 @@ def test_proof_none_is_asked_of_a_host_that_was_fenced_or_vouched_for(watched: W
     assert watched.rules() == set()
 
 
+def test_proof_somebody_s_word_holds_until_the_host_has_power_again(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    watched.world.hosts["h1"].power_off()
+    watched.invariants.vouched("h1")
+    watched.invariants.has_power("h1")
+    watched.link("v1", "h2")
+    assert watched.rules() == {"proof"}
+
+
+def test_proof_is_asked_for_the_detection_time_that_the_last_beat_tells(watched: Watched) -> None:
+    watched.start("v1", "h1")
+    _nothing_is_carried_out(watched)
+    watched.world.hosts["h1"].power_off()
+    watched.world.add_setting("das.failuredetectiontime", 5000)
+    watched.world.run_until(watched.world.loop.now + 10.0)
+    watched.link("v1", "h2")
+    assert watched.rules() == {"proof"}
+
+
 def test_proof_what_the_product_itself_does_is_in_order(watched: Watched) -> None:
     watched.start("v1", "h1")
     watched.world.hosts["h1"].power_off()
@@ -142,6 +162,41 @@ def test_alive_a_vm_that_nobody_starts_again(watched: Watched) -> None:
     watched.invariants.disturb()
     watched.world.run_until(watched.world.loop.now + 320.0)
     assert "alive" in watched.rules()
+
+
+@pytest.mark.parametrize(("proof", "rules"), [(Proof.CONFIRM, set()), (None, {"alive"})])
+def test_alive_a_vm_that_waits_for_somebody_s_word_may_be_down(
+    watched: Watched, proof: Proof | None, rules: set[str]
+) -> None:
+    watched.start("v1", "h1")
+    _nothing_is_carried_out(watched)
+    files = watched.world.files["ds"]
+    files.datastore = files.datastore.model_copy(update={"proof": proof})
+    watched.world.hosts["h1"].power_off()
+    watched.invariants.disturb()
+    watched.world.run_until(watched.world.loop.now + 320.0)
+    assert watched.rules() == rules
+
+
+@pytest.mark.parametrize(("failures", "rules"), [(1, {"alive"}), (3, set())])
+def test_alive_a_vm_that_fails_by_itself_too_often_may_be_down(
+    watched: Watched, failures: int, rules: set[str]
+) -> None:
+    watched.start("v1", "h1")
+    files, world = watched.world.files["ds"], watched.world
+    for name in ("h1", "h2", "h3"):
+        failover = agent(world, name).services.ha.failover
+        failover._carry_out = lambda judged, decision: None  # type: ignore[method-assign]
+    world.machines_of("v1")[0].die("by hand")
+    world.run_until(world.loop.now + 3.0)
+    for _ in range(failures - 1):
+        top = files.leases["v1"].top()
+        assert top is not None
+        assert top.is_own_failure
+        files.claim("h1", top.model_copy(update={"epoch": top.epoch + 1}))
+    watched.invariants.disturb()
+    world.run_until(world.loop.now + 320.0)
+    assert watched.rules() == rules
 
 
 def test_alive_a_vm_that_is_not_wanted_running_may_be_down(watched: Watched) -> None:
@@ -169,25 +224,33 @@ def test_roles_that_change_by_themselves(watched: Watched) -> None:
     assert watched.rules() == {"roles"}
 
 
-def test_roles_that_change_for_a_cause(watched: Watched) -> None:
-    watched.invariants.role_cause()
-    raw = watched.world.registry.look("hosts/h2")
-    assert raw is not None
-    sixth = Host.model_validate_json(raw).model_copy(update={"name": "h6", "ordinal": 6, "role": Role.PRIMARY})
-    watched.world.registry.write("h1", "hosts/h6", sixth.model_dump_json().encode())
+def test_roles_a_host_that_joins_takes_a_free_place(watched: Watched) -> None:
+    _join(watched.world, 4)
     watched.world.loop.run_until(watched.world.loop.now)
     assert watched.rules() == set()
 
 
-def test_roles_more_than_five_primaries(watched: Watched) -> None:
-    raw = watched.world.registry.look("hosts/h2")
+def _join(world: World, *numbers: int) -> None:
+    raw = world.registry.look("hosts/h2")
     assert raw is not None
-    watched.invariants.role_cause()
-    for number in (4, 5, 6):
+    for number in numbers:
         more = Host.model_validate_json(raw).model_copy(update={"name": f"h{number}", "ordinal": number})
-        watched.world.registry.write("h1", f"hosts/h{number}", more.model_dump_json().encode())
+        world.heard_at[more.name, "h1"] = world.loop.now
+        world.registry.write("h1", f"hosts/h{number}", more.model_dump_json().encode())
+
+
+def test_roles_more_than_five_primaries(watched: Watched) -> None:
+    _join(watched.world, 4, 5, 6)
     watched.world.loop.run_until(watched.world.loop.now)
     assert watched.rules() == {"roles"}
+
+
+def test_roles_under_the_adaptive_policy_only_who_was_silent_is_replaced(watched: Watched) -> None:
+    watched.world.add_setting("das.rolepolicy", "adaptive")
+    _join(watched.world, 4)
+    _set_role(watched.world, "h2", Role.SECONDARY)
+    watched.world.loop.run_until(watched.world.loop.now)
+    assert "nothing was done" in watched.invariants.violations[0].what
 
 
 def test_tasks_one_that_does_not_end(watched: Watched) -> None:

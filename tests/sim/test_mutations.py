@@ -17,7 +17,7 @@ from zugvogel.sim.soak import Size, one
 
 SIZE = Size(hosts=4, vms=8, horizon_s=300.0)
 SEEDS = range(1, 201)
-FIRST = {"epoch_rule": 43}
+FIRST = {"epoch_rule": 41, "freeze_rule": 41}
 """A seed that found it before is tried first; the others follow."""
 
 

@@ -11,20 +11,34 @@ import pytest
 
 from zugvogel.errors import InvalidInput
 from zugvogel.sim.chaos import CALM_SHARE, EPISODES, scenario_of
+from zugvogel.sim.chaos_worlds import KINDS
 from zugvogel.sim.run import run
 from zugvogel.sim.scenario import load
 from zugvogel.sim.soak import Size, one, seeds_of, soak, write_scenario
 
-SHORT = Size(hosts=3, vms=5, horizon_s=600.0)
-SHORT_SEEDS = 100
-"""Each ten simulated minutes. `make soak` runs a thousand hours at eight hosts and forty vms."""
-PART = 20
+SHORT = (
+    (Size(hosts=3, vms=5, horizon_s=600.0), range(1, 16)),
+    (Size(hosts=3, vms=5, horizon_s=600.0), range(16, 31)),
+    (Size(hosts=6, vms=8, horizon_s=600.0), range(31, 40)),
+    (Size(hosts=7, vms=8, horizon_s=600.0), range(40, 46)),
+)
+"""Each ten simulated minutes; from the sixth host on there are secondaries. `make soak` runs a thousand hours at
+eight hosts and forty vms."""
 TINY = Size(hosts=3, vms=3, horizon_s=180.0)
 
 
-@pytest.mark.parametrize("first", range(1, SHORT_SEEDS, PART))
-def test_short_random_scenarios_violate_nothing(first: int) -> None:
-    assert soak(range(first, first + PART), SHORT, jobs=2).failed == {}
+@pytest.mark.parametrize(("size", "seeds"), SHORT)
+def test_short_random_scenarios_violate_nothing(size: Size, seeds: range) -> None:
+    assert soak(seeds, size, jobs=2).failed == {}
+
+
+def test_the_short_ones_meet_all_kinds_of_cluster_and_changes_of_roles() -> None:
+    worlds = [scenario_of(seed, size.hosts, size.vms, size.horizon_s) for size, seeds in SHORT for seed in seeds]
+    assert {world.title.rpartition(", ")[2] for world in worlds} == {kind for kind, _ in KINDS}
+    roles = [
+        w for w in worlds if len(w.hosts) > 5 and {a.do for a in w.timeline} & {"maintenance_on", "reconfigure"}
+    ]
+    assert len(roles) >= 3
 
 
 def test_a_seed_says_everything() -> None:
@@ -62,6 +76,44 @@ def test_all_episodes_come_up_and_everything_is_undone_in_the_end() -> None:
         assert max(action.at_s for action in timeline) == 3600 * CALM_SHARE
     assert len(EPISODES) >= 15
     assert {"vm_migrate", "vm_crash", "guard_kill", "etcd_kill", "partition", "hang", "maintenance_on"} <= seen
+    assert {"reconfigure", "setting", "confirm_dead", "fence_break"} <= seen
+
+
+def test_words_are_true() -> None:
+    """Somebody vouches only for a host that has no power then."""
+    words = 0
+    for seed in range(1, 60):
+        off: set[str] = set()
+        for action in scenario_of(seed, 6, 10, 3600).timeline:
+            if action.do in {"power_off", "power_on"}:
+                off = off | set(action.all_hosts) if action.do == "power_off" else off - set(action.all_hosts)
+            elif action.do == "confirm_dead":
+                words += 1
+                assert set(action.all_hosts) <= off
+    assert words > 10
+
+
+def test_where_nothing_keeps_image_locks_no_host_hangs_that_no_fence_can_cut_off() -> None:
+    seen = 0
+    for seed in range(1, 200):
+        world = scenario_of(seed, 6, 10, 1800)
+        done = {action.do for action in world.timeline}
+        if not any(store.has_image_locks for store in world.datastores):
+            seen += 1
+            are_fenced = all(host.has_fence for host in world.hosts) and "fence_break" not in done
+            assert are_fenced or "hang" not in done
+            assert are_fenced or "guard_kill" not in done or not {"agent_kill", "agent_pause"} & done
+    assert seen > 10
+
+
+def test_datastores_fail_apart() -> None:
+    apart = [
+        action
+        for seed in range(1, 60)
+        for action in scenario_of(seed, 6, 10, 3600).timeline
+        if action.do in {"storage_hang", "storage_cut"} and action.datastore
+    ]
+    assert len(apart) > 10
 
 
 def test_a_soak_goes_on_where_it_was_cut(tmp_path: Path) -> None:

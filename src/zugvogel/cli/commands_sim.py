@@ -118,6 +118,10 @@ def _show(result: Result) -> None:
         [(f"{d.at_s:.1f} s", d.host, d.event, d.message) for d in result.decisions if d.at_s >= 0],
         empty="nothing was told",
     )
+    if result.answers:
+        output.table(
+            ("AT", "ASKED", "ANSWER"), [(f"{a.at_s:.1f} s", a.asked, a.answer) for a in result.answers], empty=""
+        )
     output.table(
         ("VM", "FAILED AT", "RUNS AT", "FROM", "TO", "MEMORY"),
         [

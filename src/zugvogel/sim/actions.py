@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from zugvogel.domain.requests import Maintenance, MigrateVm, StartVm, StopVm
@@ -14,17 +15,31 @@ from zugvogel.sim.scenario import Action
 from zugvogel.sim.storage import Fault
 from zugvogel.sim.world import World
 
-ROLE_CAUSES = frozenset({"maintenance_on", "maintenance_off", "reconfigure"})
 FAULTS = {"storage_cut": Fault.CUT, "storage_hang": Fault.HANG, "storage_heal": Fault.NONE}
 
 
+@dataclass(slots=True)
+class Asked:
+    """A wish: `at_s`, the world's instant of the answer, or of the wish while there is none."""
+
+    at_s: float
+    action: Action
+    answer: str = "no answer: the agent that was asked is gone"
+    is_refused: bool = False
+
+    @property
+    def what(self) -> str:
+        of = self.action.vm or self.action.name or " ".join(self.action.all_hosts)
+        return f"{self.action.do} {of}".strip()
+
+
 class Actions:
-    """`answers`: what users were told, (world's instant, action, answer). `invariants`: told of what is done."""
+    """`asked`: the wishes of users, in their order. `invariants`: told of what is done."""
 
     def __init__(self, world: World, invariants: Invariants | None = None) -> None:
         self._world = world
         self._invariants = invariants
-        self.answers: list[tuple[float, str, str]] = []
+        self.asked: list[Asked] = []
         self._of_host: dict[str, Callable[[SimHost], None]] = {
             "power_off": SimHost.power_off,
             "power_on": SimHost.power_on,
@@ -83,10 +98,11 @@ class Actions:
         if self._invariants is None:
             return
         self._invariants.disturb()
-        if action.do in ROLE_CAUSES or action.name == "das.rolepolicy":
-            self._invariants.role_cause()
-        if action.do == "confirm_dead":
-            self._invariants.vouched(action.all_hosts[0])
+        if action.do == "maintenance_on":
+            self._invariants.roles.into_maintenance(action.all_hosts[0])
+        elif action.do == "power_on":
+            for host in action.all_hosts:
+                self._invariants.has_power(host)
 
     def _part(self, action: Action) -> None:
         if action.is_one_way:
@@ -102,19 +118,29 @@ class Actions:
     # wishes ----------------------------------------------------------------------------------------
 
     def _wish(self, action: Action) -> None:
+        asked = Asked(self._world.loop.now, action)
+        self.asked.append(asked)
         agent = self._world.door(action.via)
         if agent is None:
-            self._answered(action, "no agent takes it: none runs")
+            self._answered(asked, "no agent takes it: none runs", is_refused=True)
             return
-        agent.domain.spawn(self._ask(action, agent), f"{action.do} of a user")
+        if action.do == "reconfigure" and self._invariants is not None:
+            self._invariants.roles.reconfigure(agent.domain)
+        agent.domain.spawn(self._ask(asked, agent), f"{action.do} of a user")
 
-    async def _ask(self, action: Action, agent: SimAgent) -> None:
+    async def _ask(self, asked: Asked, agent: SimAgent) -> None:
+        """What an agent that ends had under way stays without an answer."""
+        action = asked.action
         try:
             told = await self._wishes[action.do](action, agent.services.operations)
         except ZugvogelError as error:
-            self._answered(action, f"{error.code}: {error}")
+            self._answered(asked, f"{error.code}: {error}", is_refused=True)
         else:
-            self._answered(action, f"task {told.id}" if hasattr(told, "id") else "done")
+            self._answered(asked, f"task {told.id}" if hasattr(told, "id") else "done")
+            if action.do == "confirm_dead" and self._invariants is not None:
+                self._invariants.vouched(action.all_hosts[0])
+        if action.do == "reconfigure" and self._invariants is not None:
+            self._invariants.roles.answered(agent.domain)
 
-    def _answered(self, action: Action, told: str) -> None:
-        self.answers.append((self._world.loop.now, f"{action.do} {action.vm or ''}".strip(), told))
+    def _answered(self, asked: Asked, told: str, *, is_refused: bool = False) -> None:
+        asked.at_s, asked.answer, asked.is_refused = self._world.loop.now, told, is_refused

@@ -1,10 +1,12 @@
-"""Random scenarios: from a seed, a cluster and hours of faults, which end early enough for everything to settle.
+"""Random scenarios: from a seed, a cluster (`chaos_worlds`) and hours of faults, which end early enough for
+everything to settle.
 
 What is left out, because the product does not promise to survive it without further hardware:
 
-- a host that hangs *as a whole* and wakes up, where the datastore's proof is GUARD or nothing keeps QEMU's image
-  locks: its vCPUs run on until its guard has run (architecture, "What software alone cannot prove"). With image
-  locks, as here, such a host keeps its vms until it wakes up;
+- a host that hangs *as a whole* and wakes up, where nothing keeps QEMU's image locks and no fence cuts its power:
+  its vCPUs run on until its guard has run (architecture, "What software alone cannot prove");
+- a guard that is killed while its agent is stopped, where nothing keeps image locks;
+- somebody's word for a host that has power;
 - clocks that run more than 10 % apart: the freeze after 0.6 T leaves room for that, not for more;
 - datastores that lose what they acknowledged, or show different files to different hosts.
 """
@@ -15,113 +17,119 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from zugvogel.sim.scenario import Action, DatastoreSpec, HostSpec, NoiseSpec, Scenario, VmSpec
+from zugvogel.sim.chaos_worlds import Cluster, cluster_of
+from zugvogel.sim.scenario import Action, Expected, NoiseSpec, Scenario
 
 CALM_SHARE = 0.6
 """Of the time something happens; the rest is for settling."""
 EVERY_S = 75.0
 """An episode on average."""
 HANGS_S = (3.0, 5.0, 8.0, 10.0, 14.0, 16.0, 20.0, 45.0, 120.0, 300.0)
-Episode = Callable[[random.Random, list[str], list[str], float], list[dict[str, Any]]]
+TIMES_MS = (5000, 8000, 15_000, 30_000)
+WORD_AFTER_S = 35.0
+"""By then a host is judged failed, whichever of TIMES_MS it lived by."""
+Happening = list[dict[str, Any]]
+Episode = Callable[[random.Random, Cluster, float], Happening]
 
 
 def scenario_of(seed: int, hosts: int, vms: int, horizon_s: float) -> Scenario:
     rng = random.Random(f"{seed}/chaos")
-    spread = rng.choice((0.0, 0.0, 0.05))
-    host_specs = tuple(
-        HostSpec(name=f"host{n}", memory_mib=65_536, clock_rate=1.0 + rng.uniform(-spread, spread))
-        for n in range(1, hosts + 1)
-    )
-    vm_specs = tuple(_vm(rng, n) for n in range(1, vms + 1))
-    settings: dict[str, bool | int | str] = {"das.isolationresponse": rng.choice(("leave", "poweroff", "suspend"))}
-    if rng.random() < 0.25:
-        settings["das.failuredetectiontime"] = rng.choice((5000, 8000, 30_000))
+    cluster = cluster_of(rng, hosts, vms)
     noise = NoiseSpec()
     if rng.random() < 0.4:
         noise = NoiseSpec(loss=rng.choice((0.01, 0.05, 0.2)), duplication=0.02, delay=rng.choice((0.0, 0.05)))
     return Scenario(
-        title=f"chaos {seed}",
+        title=f"chaos {seed}, {cluster.kind}",
         seed=seed,
         horizon_s=horizon_s,
-        hosts=host_specs,
-        datastores=tuple(
-            DatastoreSpec(name=f"ds{n}", holds_killed=rng.random() < 0.3)
-            for n in range(1, 1 + rng.choice((1, 1, 2)))
-        ),
-        vms=vm_specs,
-        settings=settings,
+        hosts=cluster.hosts,
+        datastores=cluster.stores,
+        vms=cluster.vms,
+        settings=cluster.settings,
         network=noise,
-        timeline=_timeline(rng, [h.name for h in host_specs], [v.name for v in vm_specs], horizon_s),
+        timeline=_timeline(rng, cluster, horizon_s),
+        expect=Expected(any_answer=True),
     )
 
 
-def _vm(rng: random.Random, number: int) -> VmSpec:
-    return VmSpec(
-        name=f"vm{number}",
-        memory_mib=rng.choice((256, 512, 1024, 2048)),
-        restart_priority=rng.choice(("high", "medium", "medium", "low")),
-        isolation_response=rng.choice(("default", "default", "leave", "shutdown", "poweroff", "suspend")),
-    )
-
-
-def _timeline(rng: random.Random, hosts: list[str], vms: list[str], horizon_s: float) -> tuple[Action, ...]:
+def _timeline(rng: random.Random, cluster: Cluster, horizon_s: float) -> tuple[Action, ...]:
     end_s = horizon_s * CALM_SHARE
-    found: list[dict[str, Any]] = []
+    found: Happening = []
     at_s = rng.uniform(1.0, 30.0)
+    kinds, weights = zip(*_episodes(cluster), strict=True)
     while at_s < end_s - 5.0:
-        kinds, weights = zip(*EPISODES, strict=True)
         episode = rng.choices(kinds, weights)[0]
-        found += episode(rng, hosts, vms, at_s)
+        found += episode(rng, cluster, at_s)
         at_s += rng.expovariate(1 / EVERY_S)
     found = [action for action in found if action["at_s"] < end_s]
-    found += [{"at_s": end_s, **undo} for undo in _calm(hosts)]
+    found += [{"at_s": end_s, **undo} for undo in _calm(cluster.host_names)]
     found.sort(key=lambda action: action["at_s"])
-    return tuple(Action(**{**action, "at_s": round(action["at_s"], 3)}) for action in found)
+    return tuple(Action(**{**action, "at_s": round(action["at_s"], 3)}) for action in _true_words(found))
 
 
-def _calm(hosts: list[str]) -> list[dict[str, Any]]:
+def _true_words(timeline: Happening) -> Happening:
+    """Without those for hosts that another episode has switched on again."""
+    off: set[str] = set()
+    found = []
+    for action in timeline:
+        hosts = {action.get("host", ""), *action.get("hosts", ())}
+        if action["do"] == "power_off":
+            off |= hosts
+        elif action["do"] == "power_on":
+            off -= hosts
+        if action["do"] != "confirm_dead" or action["host"] in off:
+            found.append(action)
+    return found
+
+
+def _calm(hosts: list[str]) -> Happening:
     """Everything works again; what was not broken does not change."""
     kinds = (
         "resume", "power_on", "network_heal", "storage_heal", "agent_resume", "agent_start", "etcd_start"
     )  # fmt: skip
-    return [{"do": "heal"}, *({"do": do, "hosts": tuple(hosts)} for do in kinds)]
+    return [
+        {"do": "heal"},
+        *({"do": do, "hosts": tuple(hosts)} for do in kinds),
+        {"do": "setting", "name": "das.enabled", "value": True},
+    ]
 
 
 # episodes: what begins at `at_s`, and its end --------------------------------------------------------
 
 
-def _some(rng: random.Random, hosts: list[str], most: int) -> tuple[str, ...]:
+def _some(rng: random.Random, c: Cluster, most: int) -> tuple[str, ...]:
+    hosts = c.host_names
     return tuple(rng.sample(hosts, rng.randint(1, max(1, min(most, len(hosts) - 1)))))
 
 
-def _pair(do: str, undo: str, hosts: tuple[str, ...], at_s: float, lasts_s: float) -> list[dict[str, Any]]:
+def _pair(do: str, undo: str, hosts: tuple[str, ...], at_s: float, lasts_s: float) -> Happening:
     return [
         {"at_s": at_s, "do": do, "hosts": hosts},
         {"at_s": at_s + lasts_s, "do": undo, "hosts": hosts},
     ]
 
 
-def _power(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("power_off", "power_on", _some(rng, hosts, 4), at_s, rng.uniform(1, 300))
+def _power(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("power_off", "power_on", _some(rng, c, 4), at_s, rng.uniform(1, 300))
 
 
-def _power_of_all(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    off = [{"at_s": at_s + rng.random(), "do": "power_off", "host": host} for host in hosts]
-    on = [{"at_s": at_s + rng.uniform(20, 60), "do": "power_on", "host": host} for host in hosts]
+def _power_of_all(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    off = [{"at_s": at_s + rng.random(), "do": "power_off", "host": host} for host in c.host_names]
+    on = [{"at_s": at_s + rng.uniform(20, 60), "do": "power_on", "host": host} for host in c.host_names]
     return [*off, *on]
 
 
-def _network(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("network_cut", "network_heal", _some(rng, hosts, 2), at_s, rng.choice(HANGS_S) + rng.random())
+def _network(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("network_cut", "network_heal", _some(rng, c, 2), at_s, rng.choice(HANGS_S) + rng.random())
 
 
-def _switch(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("network_cut", "network_heal", tuple(hosts), at_s, rng.choice(HANGS_S) + rng.random())
+def _switch(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("network_cut", "network_heal", tuple(c.host_names), at_s, rng.choice(HANGS_S) + rng.random())
 
 
-def _partition(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    group = _some(rng, hosts, len(hosts) // 2)
-    rest = tuple(h for h in hosts if h not in group)
+def _partition(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    group = _some(rng, c, len(c.hosts) // 2)
+    rest = tuple(h for h in c.host_names if h not in group)
     is_one_way = rng.random() < 0.4
     groups = rng.choice(((group, rest), (rest, group))) if is_one_way else (group,)
     return [
@@ -130,15 +138,19 @@ def _partition(rng: random.Random, hosts: list[str], vms: list[str], at_s: float
     ]
 
 
-def _storage(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    on = tuple(hosts) if rng.random() < 0.25 else _some(rng, hosts, 2)
+def _storage(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    on = tuple(c.host_names) if rng.random() < 0.25 else _some(rng, c, 2)
     do = rng.choice(("storage_hang", "storage_hang", "storage_cut"))
-    return _pair(do, "storage_heal", on, at_s, rng.choice(HANGS_S) + rng.random())
+    found = _pair(do, "storage_heal", on, at_s, rng.choice(HANGS_S) + rng.random())
+    if c.fails_apart and rng.random() < 0.7:
+        store = rng.choice(c.stores).name
+        return [{**action, "datastore": store} for action in found]
+    return found
 
 
-def _both(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
+def _both(rng: random.Random, c: Cluster, at_s: float) -> Happening:
     """Network and storage of one host, a moment apart, as when a card fails."""
-    host = (rng.choice(hosts),)
+    host = (rng.choice(c.host_names),)
     lasts_s = rng.choice(HANGS_S)
     return [
         *_pair("network_cut", "network_heal", host, at_s, lasts_s),
@@ -146,52 +158,90 @@ def _both(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> 
     ]
 
 
-def _agent(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("agent_kill", "agent_start", _some(rng, hosts, 2), at_s, rng.uniform(0.5, 90))
+def _agent(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("agent_kill", "agent_start", _some(rng, c, 2), at_s, rng.uniform(0.5, 90))
 
 
-def _paused(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("agent_pause", "agent_resume", _some(rng, hosts, 2), at_s, rng.choice(HANGS_S))
+def _paused(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("agent_pause", "agent_resume", _some(rng, c, 2), at_s, rng.choice(HANGS_S))
 
 
-def _guard(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return [{"at_s": at_s, "do": "guard_kill", "host": rng.choice(hosts)}]
+def _guard(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return [{"at_s": at_s, "do": "guard_kill", "host": rng.choice(c.host_names)}]
 
 
-def _hang(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("hang", "resume", _some(rng, hosts, 1), at_s, rng.choice(HANGS_S))
+def _hang(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("hang", "resume", _some(rng, c, 1), at_s, rng.choice(HANGS_S))
 
 
-def _etcd(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("etcd_kill", "etcd_start", _some(rng, hosts[:5], 5), at_s, rng.uniform(5, 120))
+def _etcd(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("etcd_kill", "etcd_start", _some(rng, c, 5), at_s, rng.uniform(5, 120))
 
 
-def _crash(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return [{"at_s": at_s, "do": "vm_crash", "vm": rng.choice(vms)}]
+def _crash(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return [{"at_s": at_s, "do": "vm_crash", "vm": rng.choice(c.vm_names)}]
 
 
-def _move(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
+def _move(rng: random.Random, c: Cluster, at_s: float) -> Happening:
     """And something else while it moves."""
     mode = rng.choice(("live", "live", "quick"))
     moves = [
         {"at_s": at_s + rng.random(), "do": "vm_migrate", "vm": vm, "mode": mode}
-        for vm in rng.sample(vms, min(3, len(vms)))
+        for vm in rng.sample(c.vm_names, min(3, len(c.vms)))
     ]
-    meanwhile = rng.choice((_power, _network, _storage, _agent, _paused, _partition, None))
-    more = meanwhile(rng, hosts, vms, at_s + rng.uniform(0.2, 4)) if meanwhile is not None else []
+    stops = (_agent, _paused) if c.stops_agents else ()
+    meanwhile = rng.choice((_power, _network, _storage, _partition, *stops, None))
+    more = meanwhile(rng, c, at_s + rng.uniform(0.2, 4)) if meanwhile is not None else []
     return [*moves, *more]
 
 
-def _stop(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    vm = rng.choice(vms)
+def _stop(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    vm = rng.choice(c.vm_names)
     return [
         {"at_s": at_s, "do": "vm_stop", "vm": vm},
         {"at_s": at_s + rng.uniform(5, 60), "do": "vm_start", "vm": vm},
     ]
 
 
-def _maintenance(rng: random.Random, hosts: list[str], vms: list[str], at_s: float) -> list[dict[str, Any]]:
-    return _pair("maintenance_on", "maintenance_off", (rng.choice(hosts),), at_s, rng.uniform(20, 120))
+def _maintenance(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return _pair("maintenance_on", "maintenance_off", (rng.choice(c.host_names),), at_s, rng.uniform(20, 120))
+
+
+def _reconfigure(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return [{"at_s": at_s, "do": "reconfigure"}]
+
+
+def _detection(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    """Another detection time, while something else goes on."""
+    change = {"at_s": at_s, "do": "setting", "name": "das.failuredetectiontime", "value": rng.choice(TIMES_MS)}
+    meanwhile = rng.choice((_power, _network, _storage, _both, _partition))
+    return [change, *meanwhile(rng, c, max(0.5, at_s + rng.uniform(-3, 3)))]
+
+
+def _ha_off(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    """And on again, while something else goes on."""
+    off: dict[str, Any] = {"at_s": at_s, "do": "setting", "name": "das.enabled", "value": False}
+    on = {**off, "at_s": at_s + rng.choice((1.0, 5.0, 12.0, 40.0, 90.0)) + rng.random(), "value": True}
+    meanwhile = rng.choice((_power, _network, _storage, _both, _partition))
+    return [off, on, *meanwhile(rng, c, max(0.5, at_s + rng.uniform(-8, 3)))]
+
+
+def _word(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    """A host has no power, and somebody says so."""
+    host, after_s = rng.choice(c.host_names), WORD_AFTER_S + rng.uniform(0, 20)
+    return [
+        *_pair("power_off", "power_on", (host,), at_s, after_s + rng.uniform(0.1, 120)),
+        {"at_s": at_s + after_s, "do": "confirm_dead", "host": host},
+    ]
+
+
+def _fence_break(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    return [{"at_s": at_s, "do": "fence_break", "host": rng.choice(c.host_names)}]
+
+
+def _repair(rng: random.Random, c: Cluster, at_s: float) -> Happening:
+    """Of what fence devices have cut off."""
+    return [{"at_s": at_s, "do": "power_on", "hosts": tuple(c.host_names)}]
 
 
 EPISODES: tuple[tuple[Episode, float], ...] = (
@@ -211,4 +261,24 @@ EPISODES: tuple[tuple[Episode, float], ...] = (
     (_move, 3.0),
     (_stop, 0.7),
     (_maintenance, 0.7),
+    (_reconfigure, 0.5),
+    (_detection, 0.7),
+    (_ha_off, 0.7),
+    (_word, 1.0),
+    (_fence_break, 0.3),
+    (_repair, 2.0),
 )
+
+
+def _episodes(c: Cluster) -> list[tuple[Episode, float]]:
+    """That a cluster can have."""
+    allowed: dict[Episode, bool] = {
+        _agent: c.stops_agents,
+        _paused: c.stops_agents,
+        _guard: c.kills_guards,
+        _hang: c.may_hang,
+        _word: c.is_vouched,
+        _fence_break: c.breaks_fences,
+        _repair: any(host.has_fence for host in c.hosts),
+    }
+    return [(episode, weight) for episode, weight in EPISODES if allowed.get(episode, True)]

@@ -60,7 +60,7 @@ def _hosts(scenario: Scenario, world: World) -> Iterator[str]:
         status = judged.get(name)
         if status is None:
             yield f"nobody is left to judge {name}"
-        elif status.verdict.value != verdict:
+        elif status.verdict is not verdict:
             yield f"{name} is judged {status.verdict}, not {verdict}: {status.why}"
 
 

@@ -1,14 +1,16 @@
 """What must hold in every simulated world, looked at whenever something changes that it speaks of.
 
 once        No vm's vCPUs run on two hosts at once.
-proof       No host takes a vm over that another one held before that one was silent for the detection time, by the
-            world's time: its beat there, and its heartbeats at the host that takes over, when the claim began to
-            be written (what comes while it is written nobody can see; that a frozen vm goes on only by an epoch of
-            its own closes that gap). Nor while the vm still runs there when the claim stands. Not asked of hosts
-            whose power was cut by a fence, or that somebody vouched for.
+proof       No host takes a vm over that another one held before that one was silent for the detection time (that
+            of its last beat), by the world's time: its beat there, and its heartbeats at the host that takes over,
+            when the claim began to be written (what comes while it is written nobody can see; that a frozen vm
+            goes on only by an epoch of its own closes that gap). Nor while it still runs there when the claim
+            stands. Not asked of hosts whose power was cut by a fence, or that somebody vouched for, until they
+            have power again.
 alive       A vm that is wanted running and is protected runs again within a bound, once nothing has been disturbed
-            for as long and a host has room for it.
-roles       At most five primaries; they change only where something was done that changes them (P1 to P6).
+            for as long and a host has room for it; unless it is by a rule that it stays down: somebody's word is
+            missing, it failed by itself and is not watched, or too often.
+roles       At most five primaries; they change only where something was done that changes them (`role_watch`).
 tasks       Accepted work comes to an end. A lease that says running has a vm that runs.
 service     No service of an agent ends, and no defect is logged.
 """
@@ -19,16 +21,19 @@ import json
 from collections.abc import Iterable
 
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
+from zugvogel.core.death_proof import has_lock, proof_of
 from zugvogel.domain.base import Model
-from zugvogel.domain.ha import RestartPriority, RestartRecord
+from zugvogel.domain.ha import Monitoring, RestartPriority, RestartRecord
 from zugvogel.domain.host import Host, Role
 from zugvogel.domain.lease import Lease, LeaseState
+from zugvogel.domain.settings import SETTINGS
 from zugvogel.domain.task import Task
 from zugvogel.domain.vm import VmRecord
 from zugvogel.sim.files import SharedFiles
 from zugvogel.sim.record import Recorder
+from zugvogel.sim.role_watch import RoleWatch
 from zugvogel.sim.storage import Fault
-from zugvogel.sim.world import PRIMARIES, World
+from zugvogel.sim.world import World
 
 LOOK_S = 5.0
 SLACK_S = 0.02
@@ -37,7 +42,6 @@ SETTLE_S = 60.0
 ATTEMPT_PAUSES_S = (0.0, 120.0, 240.0, 480.0, 960.0)
 """Before the next attempt, after so many."""
 TASK_S = 700.0
-ROLE_CAUSE_S = 3600.0
 
 
 class Violation(Model):
@@ -50,8 +54,8 @@ class Violation(Model):
 
 class Invariants:
     """Watches from the moment it is made. `origin_s`: the world's instant at which the scenario's time begins.
-    `disturb` is called with everything that is done to the world, `role_cause` with what may change roles,
-    `vouched` with a host that is dead by somebody's word."""
+    `disturb` is called with everything that is done to the world, `vouched` with a host that is dead by somebody's
+    word. `roles` is told of what may change them."""
 
     def __init__(self, world: World, recorder: Recorder, origin_s: float) -> None:
         self._world = world
@@ -60,23 +64,27 @@ class Invariants:
         self.violations: list[Violation] = []
         self._said: set[tuple[str, str]] = set()
         self._disturbed_at = 0.0
-        self._role_cause_at: float | None = None
         self._vouched: set[str] = set()
         self._begun: dict[tuple[str, str, int], dict[str, str]] = {}
         """Claims (host, vm, epoch) that are being written -> what was short of the proof of each side then."""
-        self._primaries: frozenset[str] | None = None
+        self.roles = RoleWatch(self._silent_s)
         self._records: dict[str, VmRecord] = {}
         self._tasks: dict[str, tuple[Task, float]] = {}
         self._is_enabled = False
-        self._detection_s = 15.0
+        self._detection_s = 0.0
+        """The longest that was set: hosts that died before live by theirs for ever."""
         self._is_role_check_due = False
-        self._is_adaptive = False
+        self._settings = {name: setting.default for name, setting in SETTINGS.items()}
+        self._own_failures: dict[str, list[float]] = {}
+        """vm -> when it was released as failed by itself."""
         world.on_vm.append(self._vm_changed)
         world.on_claim.append(self._claiming)
         world.on_link.append(self._linked)
         world.on_write.append(self._written)
         for entry in world.registry.entries(""):
             self._written(entry.key, entry.value)
+        self._detection_s = self._detection_s or int(self._settings["das.failuredetectiontime"]) / 1000
+        self.roles.dead_after_s = self._bound_s(0)
         world.loop.world_at(world.loop.now + LOOK_S, self._look)
 
     # told ------------------------------------------------------------------------------------------
@@ -84,11 +92,12 @@ class Invariants:
     def disturb(self) -> None:
         self._disturbed_at = self._world.loop.now
 
-    def role_cause(self) -> None:
-        self._role_cause_at = self._world.loop.now
-
     def vouched(self, host: str) -> None:
         self._vouched.add(host)
+
+    def has_power(self, host: str) -> None:
+        """Nobody's word holds for what it does from now on."""
+        self._vouched.discard(host)
 
     def _violated(self, rule: str, key: str, what: str) -> None:
         """Each thing is told once."""
@@ -114,6 +123,8 @@ class Invariants:
 
     def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
         begun = self._begun.pop((host, linked.vm, linked.epoch), {})
+        if linked.is_own_failure and linked.state is LeaseState.RELEASED:
+            self._own_failures.setdefault(linked.vm, []).append(self._world.loop.now)
         for side in _taken_from(host, before):
             shortfall = begun[side] if side in begun else self._shortfall(files, host, side)
             self._require_proof(host, side, linked, shortfall)
@@ -123,7 +134,9 @@ class Invariants:
         world = self._world
         beat_s = world.loop.now - world.beat_at.get((side, files.name), -1e9)
         heard_s = world.loop.now - world.heard_at.get((side, host), -1e9)
-        need_s = self._detection_s / max(1.0, world.hosts[host].rate) - SLACK_S
+        beat = files.beats.get(side)
+        detection_s = beat.detection_time_ms / 1000 if beat is not None else self._detection_s
+        need_s = detection_s / max(1.0, world.hosts[host].rate) - SLACK_S
         if beat_s >= need_s and heard_s >= need_s:
             return ""
         return f"whose beat was {beat_s:.2f} s old and whose heartbeat {heard_s:.2f} s, of {need_s:.2f} s"
@@ -161,32 +174,32 @@ class Invariants:
             self._world.loop.world_at(self._world.loop.now, self._look_at_roles)
 
     def _setting(self, name: str, value: bool | int | str) -> None:
+        self._settings[name] = value
         if name == "das.enabled":
             self._is_enabled = bool(value)
         elif name == "das.failuredetectiontime":
-            self._detection_s = int(value) / 1000
-        elif name == "das.rolepolicy":
-            self._is_adaptive = value == "adaptive"
+            self._detection_s = max(self._detection_s, int(value) / 1000)
+            self.roles.dead_after_s = self._bound_s(0)
+        elif name in {"das.rolepolicy", "das.rolepolicy.replaceafter"}:
+            is_adaptive = self._settings["das.rolepolicy"] == "adaptive"
+            fastest = max((h.rate for h in self._world.hosts.values()), default=1.0)
+            after_s = float(self._settings["das.rolepolicy.replaceafter"]) / fastest
+            self.roles.replace_after_s = after_s if is_adaptive else None
 
     # roles -----------------------------------------------------------------------------------------
 
     def _look_at_roles(self) -> None:
         self._is_role_check_due = False
         hosts = [Host.model_validate_json(e.value) for e in self._world.registry.entries("hosts/")]
-        now = frozenset(h.name for h in hosts if h.role is Role.PRIMARY)
-        before, self._primaries = self._primaries, now
-        told = ", ".join(sorted(now))
-        if len(now) > PRIMARIES:
-            self._violated("roles", told, f"there are {len(now)} primaries: {told}")
-        if before is None or before == now:
-            return
-        cause_at = self._role_cause_at
-        if self._is_adaptive:
-            return
-        if cause_at is None or self._world.loop.now - cause_at > ROLE_CAUSE_S:
-            self._violated("roles", told, f"the primaries became {told} though nothing was done that changes them")
-        if len(now) < len(before) and len(hosts) >= len(before):
-            self._violated("roles", told, f"there are {len(now)} primaries left of {len(before)}")
+        for what in self.roles.changed(hosts):
+            self._violated("roles", what, what)
+
+    def _silent_s(self, host: str) -> float:
+        """Since its last beat anywhere, or its last heartbeat that was heard."""
+        world = self._world
+        beats = (at for (name, _), at in world.beat_at.items() if name == host)
+        heard = (at for (name, _), at in world.heard_at.items() if name == host)
+        return world.loop.now - max((*beats, *heard), default=-1e9)
 
     # alive -----------------------------------------------------------------------------------------
 
@@ -219,8 +232,8 @@ class Invariants:
         down_since = self._recorder.down_since[vm]
         files = self._world.files[record.datastore]
         attempts = _attempts(files, vm)
-        if attempts >= len(ATTEMPT_PAUSES_S):
-            return  # it was given up, and told so
+        if attempts >= len(ATTEMPT_PAUSES_S) or self._stays_down(files, record):
+            return  # and that is told
         calm_since = max(down_since, self._disturbed_at)
         down_s = self._world.loop.now - calm_since
         if down_s < self._bound_s(attempts) + files.lock_lease_s or not self._has_room(record):
@@ -228,12 +241,43 @@ class Invariants:
         why = f"{vm} has run nowhere for {down_s:.0f} s ({attempts} attempts) though there is room for it"
         self._violated("alive", f"{vm}/{down_since:.0f}", f"{why}; lease: {_told(files, vm)}")
 
+    def _stays_down(self, files: SharedFiles, record: VmRecord) -> bool:
+        """By a rule that waits for somebody."""
+        vm = record.definition.name
+        chain = files.leases.get(vm)
+        lease = chain.top() if chain is not None else None
+        if lease is not None and lease.state is LeaseState.RUNNING:
+            return any(self._needs_word(files, record, side) for side in _sides(lease))
+        if lease is None or not lease.is_own_failure:
+            return False
+        lately = self._world.loop.now - float(self._settings["das.vmmonitoring.window"])
+        failed = sum(at >= lately for at in self._own_failures.get(vm, ()))
+        is_off = record.definition.ha.monitoring is Monitoring.OFF
+        return failed >= (1 if is_off else int(self._settings["das.vmmonitoring.maxfailures"]))
+
+    def _needs_word(self, files: SharedFiles, record: VmRecord, side: str) -> bool:
+        """Nothing proves that `side`, which has no power, is dead."""
+        world, beat = self._world, files.beats.get(side)
+        if world.hosts[side].is_powered or side in self._vouched or side in world.fenced:
+            return False
+        is_guarded = beat is not None and beat.is_guarded
+        return proof_of(files.datastore).needs_word_of(is_guarded, has_lock(record.definition))
+
     def _has_room(self, record: VmRecord) -> bool:
         need = record.definition.memory_bytes + MEMORY_OVERHEAD_BYTES
         able = [h for h in self._live_hosts(record.datastore) if not h.is_in_maintenance]
         if not any(h.role is Role.PRIMARY for h in able):
             return False
-        return any(self._free_bytes(h.name) >= need for h in able)
+        taken = self._taken_by_group(record)
+        return any(self._free_bytes(h.name) >= need for h in able if h.name not in taken)
+
+    def _taken_by_group(self, record: VmRecord) -> set[str]:
+        """Hosts that have another vm of its group, and so never get it."""
+        group = record.definition.ha.anti_affinity
+        others = [
+            r.definition.name for r in self._records.values() if group and r.definition.ha.anti_affinity == group
+        ]
+        return {m.host.name for vm in others if vm != record.definition.name for m in self._world.machines_of(vm)}
 
     def _live_hosts(self, datastore: str) -> Iterable[Host]:
         """That could run it, with their roles."""
@@ -286,8 +330,13 @@ def _taken_from(host: str, lease: Lease | None) -> set[str]:
     """Those who may run the vm by `lease`, unless `host` is one of them."""
     if lease is None or lease.state is not LeaseState.RUNNING or lease.holder is None:
         return set()
-    sides = {lease.holder.host, lease.heir or lease.holder.host}
+    sides = _sides(lease)
     return set() if host in sides else sides
+
+
+def _sides(lease: Lease) -> set[str]:
+    held_by = lease.holder.host if lease.holder is not None else ""
+    return {held_by, lease.heir or held_by} - {""}
 
 
 def _attempts(files: SharedFiles, vm: str) -> int:

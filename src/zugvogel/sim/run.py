@@ -44,11 +44,12 @@ class Told(Model):
 
 
 class Answer(Model):
-    """What a user was told who asked for something."""
+    """What a user was told who asked for something: that it was begun (a task), done, or refused."""
 
     at_s: float
     asked: str
     answer: str
+    is_refused: bool
 
 
 class TrafficFigures(Model):
@@ -110,6 +111,7 @@ class Simulation:
                 Violation(at_s=self.scenario.horizon_s, rule="expected", what=what)
                 for what in unmet(self.scenario, self.world, self.recorder, ORIGIN_S)
             ),
+            *self._surprises(),
         ]
         world, until_s = self.world, self.world.loop.now
         return Result(
@@ -134,11 +136,19 @@ class Simulation:
                 for at, event in world.events
             ],
             answers=[
-                Answer(at_s=round(at - ORIGIN_S, 3), asked=asked, answer=told)
-                for at, asked, told in self.actions.answers
+                Answer(at_s=round(a.at_s - ORIGIN_S, 3), asked=a.what, answer=a.answer, is_refused=a.is_refused)
+                for a in self.actions.asked
             ],
             traffic=_figures(world),
         )
+
+    def _surprises(self) -> Iterator[Violation]:
+        """Wishes that were refused though nobody expected it, or granted."""
+        for asked in self.actions.asked if not self.scenario.expect.any_answer else ():
+            if asked.is_refused != asked.action.is_refused:
+                told = f"was refused: {asked.answer}" if asked.is_refused else f"was not refused: {asked.answer}"
+                at_s = round(asked.at_s - ORIGIN_S, 3)
+                yield Violation(at_s=at_s, rule="expected", what=f"{asked.what} {told}")
 
 
 def begin(world: World, scenario: Scenario) -> None:

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from zugvogel.domain.base import HostName, Name, StrictModel
 from zugvogel.domain.ha import Monitoring, Proof, RestartPriority
-from zugvogel.domain.settings import SETTINGS, refuse_unfit
+from zugvogel.domain.host import Verdict
 from zugvogel.errors import InvalidInput
+from zugvogel.sim import scenario_checks
 
 MIB = 1 << 20
 
@@ -27,9 +28,29 @@ Do = Literal[
     "vm_start", "vm_stop", "vm_migrate", "vm_crash",
 ]  # fmt: skip
 
+WISHES = frozenset(
+    {
+        "maintenance_on", "maintenance_off", "reconfigure", "setting", "confirm_dead",
+        "vm_start", "vm_stop", "vm_migrate",
+    }
+)  # fmt: skip
 _OF_NOBODY = frozenset({"partition", "heal", "reconfigure", "setting"})
 _OF_VM = frozenset({"vm_start", "vm_stop", "vm_migrate", "vm_crash"})
-GATEWAY = "gateway"
+_OF_ONE_HOST = frozenset({"maintenance_on", "maintenance_off", "confirm_dead"})
+_TAKES = {
+    "vm_start": {"vm", "to", "host"},
+    "vm_stop": {"vm"},
+    "vm_migrate": {"vm", "to", "host", "mode"},
+    "vm_crash": {"vm"},
+    "setting": {"name", "value"},
+    "reconfigure": set[str](),
+    "partition": {"groups", "is_one_way"},
+    "heal": set[str](),
+    "storage_cut": {"host", "hosts", "datastore"},
+    "storage_hang": {"host", "hosts", "datastore"},
+    "storage_heal": {"host", "hosts", "datastore"},
+}
+"""The fields of actions that take others than hosts; wishes also take `via` and `is_refused`."""
 
 
 class HostSpec(StrictModel):
@@ -92,7 +113,7 @@ class NoiseSpec(StrictModel):
 
 class Action(StrictModel):
     """Something that happens at `at_s`, counted from when all vms of the scenario run. Which fields go with which
-    `do` is told in docs/reference/scenarios.md."""
+    `do` is told in docs/reference/scenarios.md. `is_refused`: a wish that must be refused; others must not."""
 
     at_s: float = Field(ge=0)
     do: Do
@@ -107,6 +128,7 @@ class Action(StrictModel):
     name: str = ""
     value: bool | int | str | None = None
     via: HostName | None = None
+    is_refused: bool = False
 
     @property
     def all_hosts(self) -> tuple[HostName, ...]:
@@ -116,6 +138,8 @@ class Action(StrictModel):
     def _has_what_it_needs(self) -> Self:
         if self.do not in _OF_VM | _OF_NOBODY and not self.all_hosts:
             raise ValueError(f"{self.do} needs `host` or `hosts`")
+        if self.do in _OF_ONE_HOST and len(self.all_hosts) != 1:
+            raise ValueError(f"{self.do} takes one `host`: write an entry for each")
         if self.do in _OF_VM and self.vm is None:
             raise ValueError(f"{self.do} needs `vm`")
         if self.do == "partition" and not self.groups:
@@ -124,6 +148,19 @@ class Action(StrictModel):
             raise ValueError("`is_one_way` goes with a partition of two groups: nothing from the first arrives")
         if self.do == "setting" and (not self.name or self.value is None):
             raise ValueError("setting needs `name` and `value`")
+        return self
+
+    @model_validator(mode="after")
+    def _has_nothing_else(self) -> Self:
+        takes = _TAKES.get(self.do, {"host", "hosts"}) | {"at_s", "do"}
+        if self.do in WISHES:
+            takes = takes | {"via", "is_refused"}
+        for name, field in type(self).model_fields.items():
+            if name not in takes and getattr(self, name) != field.default:
+                raise ValueError(f"{self.do} takes no `{name}`")
+        named = [host for group in self.groups for host in group]
+        if twice := sorted({host for host in named if named.count(host) > 1}):
+            raise ValueError(f"{twice[0]} is in two groups, or twice in one")
         return self
 
 
@@ -140,14 +177,16 @@ class VmExpected(StrictModel):
 
 class Expected(StrictModel):
     """`all_vms` goes for each vm that is not named in `vms`. `hosts`: the verdict of a live primary. `events`:
-    kinds that must have been told; `no_events`: that must not. `primaries`: the primaries at the end."""
+    kinds that must have been told; `no_events`: that must not. `primaries`: the primaries at the end.
+    `any_answer`: whether wishes are refused does not matter."""
 
     vms: dict[Name, VmExpected] = {}
     all_vms: VmExpected | None = None
-    hosts: dict[HostName, str] = {}
+    hosts: dict[HostName, Verdict] = {}
     events: tuple[str, ...] = ()
     no_events: tuple[str, ...] = ()
     primaries: tuple[HostName, ...] | None = None
+    any_answer: bool = False
 
 
 class Scenario(StrictModel):
@@ -177,32 +216,15 @@ class Scenario(StrictModel):
 
     @model_validator(mode="after")
     def _names_only_what_is_there(self) -> Self:
-        hosts, vms = [h.name for h in self.each_host()], [v.name for v in self.each_vm()]
-        stores = [d.name for d in self.datastores]
+        hosts = [h.name for h in self.each_host()]
+        if not any(h.is_on for h in self.hosts):
+            raise ValueError("no host is on")
+        vms, stores = [v.name for v in self.each_vm()], [d.name for d in self.datastores]
         for what, names in (("host", hosts), ("vm", vms), ("datastore", stores)):
             if twice := sorted({n for n in names if names.count(n) > 1} if len(names) < 2000 else set()):
                 raise ValueError(f"{what} {twice[0]} is named twice")
-        for vm in self.each_vm():
-            _known("host", vm.host, hosts, f"vm {vm.name}")
-            _known("datastore", vm.datastore, stores, f"vm {vm.name}")
-        for number, action in enumerate(self.timeline):
-            where = f"timeline.{number} ({action.do} at {action.at_s:g} s)"
-            named = [*action.all_hosts, *(h for g in action.groups for h in g if h != GATEWAY)]
-            for host in (*named, action.to, action.via):
-                _known("host", host, hosts, where)
-            _known("vm", action.vm, vms, where)
-            _known("datastore", action.datastore, stores, where)
-        for name in (*self.expect.hosts, *(e.running_on for e in self.expect.vms.values())):
-            _known("host", name, hosts, "expect")
-        for name in self.expect.vms:
-            _known("vm", name, vms, "expect")
-        values = {name: s.default for name, s in SETTINGS.items()} | self.settings
-        for name, value in self.settings.items():
-            _known("setting", name, list(SETTINGS), "settings")
-            try:
-                refuse_unfit(SETTINGS[name], value, values.__getitem__)
-            except InvalidInput as error:
-                raise ValueError(error.cause) from None
+        if wrong := next(scenario_checks.wrong(self), ""):
+            raise ValueError(wrong)
         return self
 
 
@@ -212,11 +234,6 @@ def _each(spec: Any) -> Iterator[Any]:
         return
     for number in range(1, spec.count + 1):
         yield spec.model_copy(update={"name": f"{spec.name}{number}", "count": 1})
-
-
-def _known(what: str, name: str | None, names: list[str], where: str) -> None:
-    if name and name not in names:
-        raise ValueError(f"{where} names {what} {name}, which the scenario does not have")
 
 
 def load(path: Path) -> Scenario:
