@@ -190,7 +190,7 @@ def test_alive_a_vm_that_fails_by_itself_too_often_may_be_down(
     world.machines_of("v1")[0].die("by hand")
     world.run_until(world.loop.now + 3.0)
     for _ in range(failures - 1):
-        top = files.leases["v1"].top()
+        top = files.leases["v1"].top
         assert top is not None
         assert top.is_own_failure
         files.claim("h1", top.model_copy(update={"epoch": top.epoch + 1}))

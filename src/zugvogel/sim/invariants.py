@@ -245,7 +245,7 @@ class Invariants:
         """By a rule that waits for somebody."""
         vm = record.definition.name
         chain = files.leases.get(vm)
-        lease = chain.top() if chain is not None else None
+        lease = chain.top if chain is not None else None
         if lease is not None and lease.state is LeaseState.RUNNING:
             return any(self._needs_word(files, record, side) for side in _sides(lease))
         if lease is None or not lease.is_own_failure:
