@@ -56,14 +56,15 @@ ROWS = (
         marked("storage-lost"),
         marked(
             "frozen from 0.6 T on, goes on by itself; after das.apdtimeout (140 s) given up and "
-            "restarted elsewhere; ◌ I/O through a partner host"
+            "restarted elsewhere, where its last writes can be known to be over and a host has room, "
+            "else it stays frozen, and that is told; ◌ I/O through a partner host"
         ),
         marked("kept; lost when given up"),
         marked("waits for its disk, or QEMU pauses it at a failing I/O; it goes on by itself, memory kept"),
     ),
     Row(
         marked("network and datastore lost, host alive"),
-        marked("failed"),
+        marked("failed; as 3 where it reaches another datastore, for what lies there"),
         marked(
             "frozen there at 0.6 T, restarted elsewhere from T on, once its image lock is gone; the "
             "frozen one is killed when its host is back"
