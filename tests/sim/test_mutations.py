@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from zugvogel.core import lease_rules, verdicts
+from zugvogel.core.roles import Policy
 from zugvogel.core.verdicts import HostEvidence, Judgement
 from zugvogel.domain.host import Verdict
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha import guarding
+from zugvogel.services.ha.roles import Roles
 from zugvogel.sim.soak import Size, one
 
 SIZE = Size(hosts=4, vms=8, horizon_s=300.0)
@@ -61,3 +63,13 @@ def test_without_it_a_short_soak_fails(
         if told:
             return
     pytest.fail(f"{len(SEEDS)} seeds found nothing without the {rule.__name__.replace('_', ' ')}")
+
+
+def test_a_failure_that_promotes_somebody_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was done to roles before."""
+    monkeypatch.setattr(Roles, "_policy", lambda roles: Policy(30.0))
+    size = Size(hosts=7, vms=4, horizon_s=300.0)
+    for seed in range(1, 40):
+        if any(v.startswith("roles") for v in one(seed, size).violations):
+            return
+    pytest.fail("no seed found that a primary which stays failed is replaced under the static policy")
