@@ -18,8 +18,8 @@ _BY_NOUN = {
     "user": "changed created deleted login-failed",
     "vm": (
         "answers changed crashed created deleted failed fenced frozen give-up-failed guest-silent "
-        "isolation-accepted isolation-called-off lease-released lease-settled memory-discarded "
-        "migrated migration-ended panicked powered-off registered reset restart-failed "
+        "images-not-reopened images-reopened isolation-accepted isolation-called-off lease-released lease-settled "
+        "memory-discarded migrated migration-ended panicked powered-off registered reset restart-failed "
         "restart-ordered restart-waits restarted resume-failed resumed shut-down silent started stopped "
         "suspend-ended suspend-failed suspended thawed unregistered watchdog-fired"
     ),
