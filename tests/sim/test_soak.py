@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zugvogel.errors import InvalidInput
+from zugvogel.sim import soak as soaking
 from zugvogel.sim.chaos import CALM_SHARE, EPISODES, scenario_of
 from zugvogel.sim.chaos_worlds import KINDS
 from zugvogel.sim.run import run
@@ -125,6 +126,15 @@ def test_a_soak_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     assert (found.seeds, done) == (4, [3, 4])
     assert soak(range(1, 3), Size(3, 4, 180.0), state=state, told=lambda each: done.append(each.seed)).seeds == 2
     assert done == [3, 4, 1, 2]
+
+
+def test_seeds_that_other_code_has_run_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state.jsonl"
+    done: list[int] = []
+    soak(range(1, 3), TINY, state=state)
+    monkeypatch.setattr(soaking, "code_digest", lambda: "another")
+    soak(range(1, 3), TINY, state=state, told=lambda each: done.append(each.seed))
+    assert done == [1, 2]
 
 
 def test_two_processes_find_what_one_finds() -> None:

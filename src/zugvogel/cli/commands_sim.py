@@ -63,7 +63,7 @@ def run_soak(
     hours: Annotated[float, typer.Option(min=0.05, max=168, help="Simulated time of each seed.")] = 1.0,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
     state: Annotated[
-        Path | None, typer.Option(help="File with the seeds that are done; they are not run again.")
+        Path | None, typer.Option(help="File with the seeds that this code has done; they are not run again.")
     ] = None,
     failures: Annotated[Path, typer.Option(help="Where scenarios of seeds that fail are written.")] = Path(
         "soak-failures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -9,14 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import tomli_w
 
+import zugvogel
 from zugvogel.errors import InvalidInput
 from zugvogel.sim.chaos import scenario_of
 from zugvogel.sim.run import run
 
+CODE = ("bootstrap", "core", "domain", "ports", "services", "sim")
 WORLD_PER_WORKER = 20
 """Then a new process: what a world leaves in memory does not add up."""
 
@@ -88,7 +92,8 @@ def soak(
     failures: Path | None = None,
     told: Callable[[SeedResult], None] = lambda found: None,
 ) -> SoakResult:
-    """`state`: a file with a line for each seed that is done; those of the same size are not run again.
+    """`state`: a file with a line for each seed that is done; those of the same size and of the same code are not
+    run again, since what another version of the product did proves nothing of this one.
     `failures`: a directory for the scenarios of seeds that failed."""
     result = SoakResult()
     done = {s.seed: s for s in _known(state, size) if s.seed in seeds}
@@ -151,7 +156,7 @@ def _known(state: Path | None, size: Size) -> Iterator[SeedResult]:
     for line in state.read_text().splitlines():
         try:
             raw = json.loads(line)
-            if Size(**raw.pop("size")) == size:
+            if Size(**raw.pop("size")) == size and raw.pop("code", "") == code_digest():
                 yield SeedResult(**raw)
         except (ValueError, TypeError, KeyError):
             continue  # the last line of a soak that was cut off
@@ -160,4 +165,15 @@ def _known(state: Path | None, size: Size) -> Iterator[SeedResult]:
 def _remember(state: Path, size: Size, found: SeedResult) -> None:
     state.parent.mkdir(parents=True, exist_ok=True)
     with state.open("a") as out:
-        out.write(json.dumps({"size": asdict(size), **asdict(found)}) + "\n")
+        out.write(json.dumps({"code": code_digest(), "size": asdict(size), **asdict(found)}) + "\n")
+
+
+@cache
+def code_digest() -> str:
+    """Of all code that a soak may run: what a seed makes and what comes of it follow from it."""
+    found = hashlib.sha256()
+    package = Path(zugvogel.__file__).parent
+    for folder in CODE:
+        for path in sorted((package / folder).rglob("*.py")):
+            found.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
