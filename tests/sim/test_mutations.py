@@ -37,7 +37,11 @@ def beat_age_rule(patch: pytest.MonkeyPatch) -> None:
             return Judgement(Verdict.FAILED, "no heartbeat")
         return real(evidence, proofs)
 
+    def dead_on(evidence: HostEvidence, proofs: list[verdicts.BeatEvidence], verdict: Verdict) -> tuple[str, ...]:
+        return tuple(beat.datastore for beat in proofs) if verdict is Verdict.FAILED else ()
+
     patch.setattr(verdicts, "_silent", silent)
+    patch.setattr(verdicts, "_dead_on", dead_on)
     patch.setattr(BeatService, "is_silent", lambda self, datastore, host: True)
 
 
