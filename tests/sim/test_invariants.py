@@ -261,13 +261,17 @@ def test_tasks_one_that_does_not_end(watched: Watched) -> None:
     assert "tasks" in watched.rules()
 
 
-def test_tasks_a_lease_without_a_vm(watched: Watched) -> None:
+@pytest.mark.parametrize(("held_s", "is_told"), [(200.0, True), (5.0, False)])
+def test_tasks_a_lease_without_a_vm_that_is_not_just_being_started(
+    watched: Watched, held_s: float, is_told: bool
+) -> None:
+    watched.world.run_until(watched.world.loop.now + 300.0)
     going(watched.world, "h1", "v2")
     lease = Lease(vm="v2", epoch=1, state=LeaseState.RUNNING, holder=Holder(host="h3", boot_id="other"))
     watched.world.files["ds"].claim("h3", lease)
-    watched.world.run_until(watched.world.loop.now + 200.0)
+    watched.world.run_until(watched.world.loop.now + held_s)
     watched.invariants.finish()
-    assert "tasks" in watched.rules()
+    assert ("tasks" in watched.rules()) is is_told
 
 
 def test_service_a_defect(watched: Watched) -> None:

@@ -42,6 +42,7 @@ SETTLE_S = 60.0
 ATTEMPT_PAUSES_S = (0.0, 120.0, 240.0, 480.0, 960.0)
 """Before the next attempt, after so many."""
 TASK_S = 700.0
+STARTING_S = 30.0
 
 
 class Violation(Model):
@@ -67,6 +68,8 @@ class Invariants:
         self._vouched: set[str] = set()
         self._begun: dict[tuple[str, str, int], dict[str, str]] = {}
         """Claims (host, vm, epoch) that are being written -> what was short of the proof of each side then."""
+        self._linked_at: dict[str, float] = {}
+        """Vm -> when its last lease was linked."""
         self.roles = RoleWatch(self._silent_s)
         self._records: dict[str, VmRecord] = {}
         self._tasks: dict[str, tuple[Task, float]] = {}
@@ -122,6 +125,7 @@ class Invariants:
         self._begun[host, claim.vm, claim.epoch] = {side: self._shortfall(files, host, side) for side in sides}
 
     def _linked(self, files: SharedFiles, host: str, before: Lease | None, linked: Lease) -> None:
+        self._linked_at[linked.vm] = self._world.loop.now
         begun = self._begun.pop((host, linked.vm, linked.epoch), {})
         if linked.is_own_failure and linked.state is LeaseState.RELEASED:
             self._own_failures.setdefault(linked.vm, []).append(self._world.loop.now)
@@ -313,17 +317,21 @@ class Invariants:
                 self._violated("tasks", task.id, what)
 
     def _look_at_leases(self) -> None:
-        """A host that is up holds only what runs there."""
+        """A host that is up holds only what runs there, or has just begun to start it."""
         for files in self._world.files.values():
             for vm, chain in files.leases.items():
                 top = chain.top
                 if top is None or top.state is not LeaseState.RUNNING or top.holder is None:
                     continue
                 holder = self._world.hosts[top.holder.host]
-                if holder.agent is None or not holder.is_up:
+                if holder.agent is None or not holder.is_up or self._is_new(vm):
                     continue
                 if not any(m.host is holder for m in self._world.machines_of(vm)):
                     self._violated("tasks", f"lease {vm}", f"{holder.name} holds {vm} but has no QEMU of it")
+
+    def _is_new(self, vm: str) -> bool:
+        """Its lease was linked so lately that a start may be under way; it takes seconds where a lock is held."""
+        return self._world.loop.now - self._linked_at.get(vm, -1e9) < STARTING_S
 
 
 def _taken_from(host: str, lease: Lease | None) -> set[str]:
