@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +143,11 @@ class Cluster:
         return found
 
     def runs(self, host: str, program: str) -> bool:
-        return any(Path(line[0]).name == program for pid in self.processes(host) if (line := _command_line(pid)))
+        return bool(self.pids(host, program))
+
+    def pids(self, host: str, program: str) -> list[int]:
+        lines = {pid: _command_line(pid) for pid in self.processes(host)}
+        return [pid for pid, line in lines.items() if line and Path(line[0]).name == program]
 
     def boot(self, name: str, host: str) -> dict[str, Any]:
         """Start it by the CLI, unless it runs there; the guest's state once it answers."""
@@ -282,6 +288,30 @@ class Cluster:
         pid = self.agent_pid(host)
         os.kill(pid, signal.SIGKILL)
         self.wait(f"the agent of {host} to be gone", lambda: not _command_line(pid))
+
+    @contextmanager
+    def etcd_killed(self, *hosts: str) -> Iterator[None]:
+        """SIGKILL; what their agents start in its place stands still until the end."""
+        killed = {pid for host in hosts for pid in self.pids(host, "etcd")}
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        stopped: list[int] = []
+
+        def stop_next(host: str) -> bool:
+            started = [pid for pid in self.pids(host, "etcd") if pid not in killed]
+            for pid in started:
+                os.kill(pid, signal.SIGSTOP)
+            stopped.extend(started)
+            return bool(started)
+
+        try:
+            for host in hosts:
+                self.wait(f"the agent of {host} to start etcd again", partial(stop_next, host))
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def release_all(self) -> None:
         for host in self.hosts:

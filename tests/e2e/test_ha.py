@@ -196,6 +196,28 @@ def test_a_vm_that_was_stopped_by_its_user_stays_down(cluster: Cluster, vm: str)
     assert cluster.vm(vm)["state"] == "stopped"
 
 
+def test_a_host_dies_while_etcds_majority_is_killed(cluster: Cluster, vm: str) -> None:
+    """Failover waits for no majority; none of the living hosts has failed, so etcd is not formed anew either."""
+    before = cluster.boot(vm, "host5")
+    with cluster.etcd_killed("host1", "host2", "host3"):
+        cluster.wait(
+            "no majority",
+            lambda: "no majority" in cluster.refused("settings", "set", "migration.maxdowntime", "299"),
+        )
+        cluster.zv("lab", "power", "host5", "off")
+        after = _answers_on(cluster, vm, "host5")
+        assert after["boot_id"] != before["boot_id"]
+        assert "no majority" in cluster.refused("settings", "set", "migration.maxdowntime", "299")
+    cluster.wait(
+        "etcd to take writes",
+        lambda: cluster.zv("settings", "set", "migration.maxdowntime", "300", check=False).returncode == 0,
+        RESTART_S,
+    )
+    cluster.power_on_all()
+    assert cluster.assert_runs_once(vm) == after["host"]
+    assert not [e for e in cluster.zv_json("event", "list") if e["event"] == "registry.reformed"]
+
+
 def test_four_of_five_primaries_lose_their_power_at_once(cluster: Cluster, vm: str) -> None:
     """P4: the last one restarts their vms without etcd's majority, and forms etcd anew."""
     other = "other"
