@@ -59,8 +59,18 @@ def test_a_start_the_registry_never_heard_of_is_known_from_a_failed_host(
 
 
 def test_vms_on_hosts_that_lost_their_storage_are_stranded_since_the_last_beat() -> None:
-    lost = host(Verdict.STORAGE_LOST, "web", "db", "off", beat_ages_s={"nfs1": 12.0})
-    vms = {"web": record(), "db": record("db", datastore="san"), "off": record("off", priority="disabled")}
+    lost = host(
+        Verdict.STORAGE_LOST,
+        *("web", "db", "off", "fine"),
+        beat_ages_s={"nfs1": 12.0, "nfs2": 0.4},
+        frozen_on=("nfs1", "san"),
+    )
+    vms = {
+        "web": record(),
+        "db": record("db", datastore="san"),
+        "off": record("off", priority="disabled"),
+        "fine": record("fine", datastore="nfs2"),
+    }
     found = stranded(vms, [lost, host(Verdict.LIVE, "web")], {"db": "the judge"})
     assert [(s.name, s.host, s.epoch, s.silent_s, s.worker) for s in found] == [
         ("web", "h1", 3, 12.0, ""),

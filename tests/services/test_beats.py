@@ -303,6 +303,16 @@ async def test_a_shortened_detection_time_begins_no_count_anew() -> None:
     assert not h1.beats.is_silent("ds", "h2")
 
 
+async def test_a_beat_that_could_never_be_read_is_not_none() -> None:
+    world = World(hosts=2)
+    world.nodes["h1"].mounts[0].unreadable = {"h2"}
+    await world.pass_time(20)
+    beats = world.nodes["h1"].beats
+    assert "h2" not in beats.seen("ds")
+    assert not beats.shows_no_life("ds", "h2")
+    assert beats.shows_no_life("ds", "h9")
+
+
 async def test_of_a_host_without_a_beat_no_life_is_seen_while_beats_are_read() -> None:
     world = World(hosts=2)
     beats = world.nodes["h1"].beats

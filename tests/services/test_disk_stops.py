@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -84,9 +85,14 @@ class World:
         """What is done with the machine in the next ticks; it stops again after each `cont`."""
         before = len(self.machine.did)
         for _ in range(count):
-            await self.stops.tick()
+            await looked_at(self.stops)
             self.now += 1
         return self.machine.did[before:]
+
+
+async def looked_at(stops: DiskStops) -> None:
+    await stops.begin()
+    await stops.looks.over()
 
 
 def world() -> tuple[DiskStops, Any, Machine, list[str], dict[str, bool]]:
@@ -96,8 +102,8 @@ def world() -> tuple[DiskStops, Any, Machine, list[str], dict[str, bool]]:
 
 async def test_a_vm_stopped_by_its_disk_is_told_once_and_waits_for_the_datastore() -> None:
     stops, guest, machine, told, _ = world()
-    await stops.tick()
-    await stops.tick()
+    await looked_at(stops)
+    await looked_at(stops)
     assert told == ["vm.frozen"]
     assert guest.frozen_why
     assert machine.continued == 0
@@ -105,12 +111,12 @@ async def test_a_vm_stopped_by_its_disk_is_told_once_and_waits_for_the_datastore
 
 async def test_it_goes_on_when_the_datastore_works_again() -> None:
     stops, guest, machine, told, usable = world()
-    await stops.tick()
+    await looked_at(stops)
     usable["shared"] = True
-    await stops.tick()
+    await looked_at(stops)
     assert machine.continued == 1
     guest.is_paused = False  # what QEMU's RESUME does
-    await stops.tick()
+    await looked_at(stops)
     assert told == ["vm.frozen", "vm.thawed"]
     assert not guest.frozen_why
 
@@ -119,9 +125,9 @@ async def test_a_vm_that_stands_still_for_another_reason_or_is_busy_is_left_alon
     stops, guest, machine, told, usable = world()
     usable["shared"] = True
     machine.state = MachineStatus.PAUSED
-    await stops.tick()
+    await looked_at(stops)
     machine.state, guest.busy = MachineStatus.IO_ERROR, "migrating"
-    await stops.tick()
+    await looked_at(stops)
     assert (machine.did, told) == ([], [])
 
 
@@ -129,11 +135,11 @@ async def test_one_that_is_frozen_is_not_asked_and_not_told_as_thawed() -> None:
     stops, guest, machine, told, usable = world()
     usable["shared"] = True
     machine.is_frozen = True
-    await stops.tick()
+    await looked_at(stops)
     guest.is_paused, guest.frozen_why = False, "the beats of its host fail"
-    await stops.tick()
+    await looked_at(stops)
     machine.is_frozen = False
-    await stops.tick()  # whoever froze it tells that it goes on
+    await looked_at(stops)  # whoever froze it tells that it goes on
     assert (machine.did, told) == ([], [])
 
 
@@ -150,6 +156,27 @@ async def test_it_looks_beside_whatever_else_goes_on_and_only_where_there_is_som
     assert told == ["vm.frozen"]
 
 
+async def test_one_whose_look_hangs_holds_up_no_other() -> None:
+    w = World(usable={"shared": True})
+    answers = asyncio.Event()
+
+    async def hangs() -> MachineStatus:
+        await answers.wait()
+        return MachineStatus.IO_ERROR
+
+    slow = SimpleNamespace(**{**vars(w.guest), "name": "web2", "machine": Machine()})
+    slow.machine.status = hangs
+    guests: Any = w.stops._vms.guests
+    guests.update({"web2": slow, "web1": guests.pop("web1")})
+    await w.stops.begin()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert w.machine.did == ["cont"]
+    answers.set()
+    await w.stops.looks.over()
+    assert slow.machine.did == ["cont"]
+
+
 async def test_the_images_of_one_that_stops_again_at_once_are_opened_anew_before_it_is_let_go() -> None:
     w = World(usable={"shared": True})
     assert await w.seconds(2) == ["cont", "reopen", "cont"]
@@ -159,7 +186,7 @@ async def test_the_images_of_one_that_stops_again_at_once_are_opened_anew_before
     assert told == {"datastore": "shared", "epoch": 7, "files": ["/srv/shared/web1/disk0"], "took_s": 0.0}
     assert w.guest.busy == ""
     w.guest.is_paused = False
-    await w.stops.tick()
+    await looked_at(w.stops)
     assert w.told[-1] == "vm.thawed"
 
 
@@ -192,7 +219,7 @@ async def test_one_whose_images_cannot_be_opened_anew_stays_frozen_and_that_is_t
     w.machine.refusal = None
     assert await w.seconds(1) == ["reopen", "cont"]
     w.guest.is_paused = False
-    await w.stops.tick()
+    await looked_at(w.stops)
     assert w.told[2:] == ["vm.images-reopened", "vm.thawed"]
 
 

@@ -30,14 +30,15 @@ def missing(records: Sequence[VmRecord], statuses: Sequence[HostStatus]) -> list
 def stranded(
     records: Mapping[str, VmRecord], statuses: Sequence[HostStatus], workers: Mapping[str, str]
 ) -> list[Stranded]:
-    """Protected vms on hosts that are heard but lost storage. `workers`: vm -> what is under way for it."""
+    """Protected vms on hosts that are heard but lost the storage these lie on. `workers`: vm -> what is under way
+    for it."""
     found = []
     for status in statuses:
         if status.verdict is not Verdict.STORAGE_LOST or status.report is None:
             continue
         for vm in status.report.vms:
             record = records.get(vm.name)
-            if record is not None and is_protected(record):
+            if record is not None and record.datastore in status.frozen_on and is_protected(record):
                 silent_s = status.beat_ages_s.get(record.datastore, 0.0)
                 found.append(Stranded(record, status.host.name, vm.epoch, silent_s, workers.get(vm.name, "")))
     return found

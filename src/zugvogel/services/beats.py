@@ -207,6 +207,11 @@ class BeatService:
         watch.asked_at = self._clock.monotonic()
         return watch.seen
 
+    def unreadable(self, datastore: str) -> Mapping[str, str]:
+        """Hosts whose file there could not be read last, and why: nothing was observed of them."""
+        watch = self._watches.get(datastore)
+        return {} if watch is None else watch.unreadable
+
     def is_silent(self, datastore: str, host: str) -> bool:
         """That host's beat there was seen to stand still for longer than the detection time."""
         beat = self.seen(datastore).get(host)
@@ -220,6 +225,8 @@ class BeatService:
         seen = self.seen(datastore)
         if host in seen:
             return self.is_silent(datastore, host)
+        if host in self.unreadable(datastore):
+            return False
         own = seen.get(self._host)
         return own is not None and self.is_current(own)
 

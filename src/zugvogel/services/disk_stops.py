@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from zugvogel.core import lease_rules
 from zugvogel.core.filesystems import keeps_answered_writes
 from zugvogel.domain.task import Severity
 from zugvogel.errors import ProcedureFailed, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import MachineStatus
-from zugvogel.services.local_vms import Guest, LocalVms, is_locked
+from zugvogel.services.local_vms import OPENING, Guest, LocalVms, is_locked
 from zugvogel.services.looks import Looks
 from zugvogel.services.own_lease import read_own
 
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 SILENT = "its disk does not answer"
 WHY = f"{SILENT}; it goes on when the datastore works again"
 LOCKED = "another process, here or elsewhere, holds the lock of one"
-OPENING = "having its images opened anew"
 AGAIN_S = 5.0
 """A vm that stands still so soon after it was let go stopped for the same cause."""
 PAUSE_S = 60.0
@@ -46,26 +46,28 @@ class DiskStops:
         self.looks = Looks("vms that stand still")
 
     async def begin(self) -> None:
-        """Belongs to each second: `tick`, where there is something to look at, beside whatever else goes on."""
-        for guest in self._vms.guests.values():
+        """Belongs to each second: each that stands still is looked at, beside whatever else goes on."""
+        if self._let_go_at or self._opened_at:
+            self._forget_gone()
+        for name, guest in self._vms.guests.items():
             if guest.is_paused or (guest.frozen_why and _is_told(guest)):
-                self.looks.begin(self._vms.host, self.tick)
-                return
+                self.looks.begin(name, partial(self._look, guest))
 
-    async def tick(self) -> None:
+    def _forget_gone(self) -> None:
         for gone in (self._let_go_at.keys() | self._opened_at.keys()) - self._vms.guests.keys():
             self._let_go_at.pop(gone, None)
             self._opened_at.pop(gone, None)
-        for guest in list(self._vms.guests.values()):
-            if guest.machine.is_frozen:
-                continue  # it answers nobody; whoever froze it lets it go on
-            if guest.is_paused and not guest.busy:
-                try:
-                    await self._look_at(guest)
-                except ZugvogelError as error:
-                    log.warning("%s: stands still and was not looked at: %s", guest.name, error)
-            elif _is_told(guest) and not guest.is_paused:
-                self._tell_thawed(guest)
+
+    async def _look(self, guest: Guest) -> None:
+        if guest.machine.is_frozen:
+            return  # it answers nobody; whoever froze it lets it go on
+        if guest.is_paused and not guest.busy:
+            try:
+                await self._look_at(guest)
+            except ZugvogelError as error:
+                log.warning("%s: stands still and was not looked at: %s", guest.name, error)
+        elif _is_told(guest) and not guest.is_paused:
+            self._tell_thawed(guest)
 
     async def _look_at(self, guest: Guest) -> None:
         if await guest.machine.status() is not MachineStatus.IO_ERROR:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 MIGRATING = "migrating"
 SAVING = "being suspended"
 LOOKING = "being looked at after a restart of the agent"
+OPENING = "having its images opened anew"
 UNLOCK_S = 5.0
 SETTLE_S = 10.0
 ORDERLY_ENDS = {"guest-shutdown", "host-qmp-quit"}
@@ -433,7 +434,9 @@ class LocalVms:
 
     async def kill(self, name: str, *, failure_why: str = "") -> None:
         """`failure_why` as for `stop`."""
-        guest = self.free_guest(name)
+        guest = self.guest(name)
+        if guest.busy != OPENING:  # that may take long, and is of no use any more
+            guest = self.free_guest(name)
         guest.busy, guest.failure_why = "killing", failure_why
         await guest.machine.kill()
         await _wait(guest.ended, 5.0)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.adapters.qemu.conftest import Spawn, firmware_vm, host
+from zugvogel.adapters.datastore.deadline import Deadlines
 from zugvogel.adapters.qemu import images
 from zugvogel.domain.vm import Disk
 from zugvogel.errors import ProcedureFailed, Refused, Unreachable
@@ -294,7 +295,7 @@ async def _opened(machine: Machine, image: images.Image, steps: int) -> bool:
         return await machine.execute(command, arguments)
 
     try:
-        await images.Reopening(execute, keeps_answered_writes=True).open_anew(image)
+        await images.Reopening(execute, Deadlines("an image"), keeps_answered_writes=True).open_anew(image)
     except Unreachable:
         return False
     return True

@@ -458,6 +458,7 @@ class World:
                     host=self._host(node), verdict=verdict, why=f"the test calls it {verdict}",
                     heartbeat_age_s=0.0 if verdict is Verdict.LIVE else 16.0,
                     beat_ages_s={DS: self.beat_ages_s.get(node.name, 0.0)}, report=node.report(),
+                    frozen_on=(DS,) if verdict is Verdict.STORAGE_LOST else (),
                     dead_on=(DS,) if verdict is Verdict.FAILED or node.name in self.cut_off else (),
                 )
             )  # fmt: skip

@@ -13,6 +13,9 @@ import pytest
 from tests.services.ha.conftest import Make, web_lost
 from tests.services.ha.failover_world import DS, World, turns
 from zugvogel.core import lease_rules
+from zugvogel.core.death_proof import proof_of
+from zugvogel.core.failover_facts import Fencing
+from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.ha import Proof, RestartRecord, StartOrder
 from zugvogel.domain.host import Verdict
 from zugvogel.domain.lease import Holder, LeaseState
@@ -725,6 +728,23 @@ async def test_a_power_fence_vouches_too(make: Make) -> None:
     assert len(await world.told("host.fenced")) == 1
     (released,) = await world.told("vm.lease-released")
     assert "chassis power is off" in released.message
+
+
+async def test_a_fence_of_an_earlier_failure_vouches_for_none_that_came_while_others_judged(make: Make) -> None:
+    """Between the two h1 may have come back; nobody told this host, which judged nothing."""
+    world = await web_lost(make, kind="NFS v3", fences=Fences(h1="chassis power is off"))
+    await world.pass_time(3)
+    steps = world.nodes["h2"].failover._steps
+    proof, statuses = (
+        proof_of(Datastore(name="x", path="/x", id="x", kind="NFS v3", is_shared=True)),
+        world.statuses(),
+    )
+    assert steps.fences(proof, statuses, set())["h1"].fencing is Fencing.DONE
+    world.judge = "h3"
+    await world.pass_time(2)
+    world.judge = "h2"
+    await world.pass_time(1)
+    assert steps.fences(proof, statuses, set())["h1"].fencing is Fencing.UNTRIED
 
 
 @pytest.mark.parametrize("kind", ["NFS v4", "FUSE (bindfs)"])

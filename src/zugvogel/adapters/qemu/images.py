@@ -16,16 +16,17 @@ Each step can be done again, from whatever state an earlier attempt left.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zugvogel.errors import DeadlineExceeded, ProcedureFailed, Unreachable
+from zugvogel.adapters.datastore.deadline import Deadlines
+from zugvogel.errors import ProcedureFailed, Unreachable
 
 Options = dict[str, Any]
 Execute = Callable[[str, Options | None], Awaitable[Any]]
@@ -110,10 +111,11 @@ def settle(path: str) -> int:
 
 class Reopening:
     """Of one vm whose vCPUs stand still. `keeps_answered_writes`: a write past the page cache that was answered is
-    with the storage, whatever became of this host's access to it."""
+    with the storage, whatever became of this host's access to it. `flushes`: for calls that may hang."""
 
-    def __init__(self, execute: Execute, *, keeps_answered_writes: bool) -> None:
+    def __init__(self, execute: Execute, flushes: Deadlines, *, keeps_answered_writes: bool) -> None:
         self._execute = execute
+        self._flushes = flushes
         self._keeps_answered_writes = keeps_answered_writes
 
     async def is_needed(self) -> bool:
@@ -126,7 +128,7 @@ class Reopening:
 
     async def open_anew(self, image: Image) -> None:
         """Raises `ProcedureFailed` where it cannot be, or another process holds its lock."""
-        size_bytes = await _settled(image.path)
+        size_bytes = await self._flushes.run("flushing it", partial(_settled, image.path), SETTLE_S)
         if f"{GAP}disk{image.name}" not in await self._nodes() and not await self._change_file(image, size_bytes):
             await self._begin_change_of_whole(image)
         if f"{GAP}disk{image.name}" in await self._nodes():
@@ -199,12 +201,9 @@ def _gap(name: str, size_bytes: int) -> Options:
     return {"driver": "blkdebug", "node-name": name, "image": nothing, "inject-error": every}
 
 
-async def _settled(path: str) -> int:
+def _settled(path: str) -> int:
     try:
-        async with asyncio.timeout(SETTLE_S):
-            return await asyncio.to_thread(settle, path)
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"{path} was not flushed within {SETTLE_S:.0f} s") from error
+        return settle(path)
     except OSError as error:
         raise ProcedureFailed(
             f"{path} cannot be opened: {error.strerror or error}", "see: zv datastore list"

@@ -15,6 +15,7 @@ from typing import Any
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
 from zugvogel.adapters import processes
+from zugvogel.adapters.datastore.deadline import Deadlines
 from zugvogel.adapters.qemu import activity, guest_agent, images, migration, saved_memory
 from zugvogel.adapters.qemu.process import SOCKETS, ProcessWatch, Spawned
 from zugvogel.domain.migration import MigrationSample
@@ -32,6 +33,8 @@ DIRTY_RATE_S = 1
 AGENT_S = 10.0
 THAW_S = 10.0
 CLOSED = "images_closed"
+FLUSHES = 2
+"""That may hang at a time; after as many nothing is opened anew until one comes back."""
 """Tag: its images are being opened anew, or an attempt to was cut off."""
 
 
@@ -49,6 +52,7 @@ class QmpMachine:
         self._serving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._watch = ProcessWatch(spawned.pid, self._exited)
+        self._flushes = Deadlines(f"an image of {spawned.vm}", threads=FLUSHES)
 
     # identity ------------------------------------------------------------------------------------
 
@@ -257,7 +261,7 @@ class QmpMachine:
         return bool(self._spawned.tags.get(CLOSED))
 
     async def reopen_images(self, *, keeps_answered_writes: bool) -> tuple[str, ...]:
-        reopening = images.Reopening(self.execute, keeps_answered_writes=keeps_answered_writes)
+        reopening = images.Reopening(self.execute, self._flushes, keeps_answered_writes=keeps_answered_writes)
         if not self.has_closed_images and not await reopening.is_needed():
             return ()
         await self.set_tags(**{CLOSED: True})  # from here on nobody lets it go
@@ -267,7 +271,7 @@ class QmpMachine:
             found = await asyncio.to_thread(images.of_process, self.pid)
             for image in found:
                 await reopening.open_anew(image)
-        except (ProcedureFailed, Refused):
+        except (ProcedureFailed, Refused, DeadlineExceeded):
             if not await reopening.is_under_way():
                 await self.set_tags(**{CLOSED: False})
             raise

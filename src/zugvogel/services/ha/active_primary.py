@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from zugvogel.core import judge_role, stillness
@@ -112,7 +112,7 @@ class ActivePrimary:
         for name, standing in self._standings.items():
             is_follower = self._is_primary and standing.holder is not None
             seen = self._beats.seen(name) if is_follower else NO_BEATS
-            self._observe(standing, seen, detection_ms)
+            self._observe(standing, seen, self._beats.unreadable(name), detection_ms)
             if (standing.task is None or standing.task.done()) and self._is_due(standing, seen, now, interval_s):
                 standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
         self._pace_ms = detection_ms
@@ -153,10 +153,16 @@ class ActivePrimary:
             me = self._known.get(self._me.host)
             self._is_primary = me is not None and me.role is Role.PRIMARY
 
-    def _observe(self, standing: _Standing, seen: Mapping[str, SeenBeat], detection_ms: int) -> None:
+    def _observe(
+        self,
+        standing: _Standing,
+        seen: Mapping[str, SeenBeat],
+        unreadable: Container[str],
+        detection_ms: int,
+    ) -> None:
         """Count how long the holder's round has stood still, in the readings of its beat alone."""
         own, holder = seen.get(self._me.host), standing.holder
-        if own is None or holder is None:
+        if own is None or holder is None or holder in unreadable:
             standing.mark = None
             return
         beat = seen.get(holder)

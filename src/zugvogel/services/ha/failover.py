@@ -99,7 +99,7 @@ class Failover:
             host, clock, inventory, events, call, fences, is_dead=self._is_dead, judges=role.judges
         )
         self._judged: dict[str, Judged] = {}
-        self._seen: dict[str, Verdict] = {}
+        self._seen: dict[str, tuple[Verdict, tuple[str, ...]]] = {}
         self._missing_of: tuple[list[VmRecord], list[object], list[VmRecord]] = ([], [], [])
         """Records, and what was told of the hosts; which of the records are missing by that."""
         self._work: dict[str, tuple[str, asyncio.Task[None]]] = {}
@@ -137,6 +137,9 @@ class Failover:
         self._forget_lost(stores.keys())
         if not stores:
             return
+        if not self._judged:
+            self._steps.forget()
+            self._seen = {}
         statuses = self._statuses()
         self._note_verdicts(statuses, stores.keys())
         for name, store in stores.items():
@@ -159,7 +162,7 @@ class Failover:
             self._verdicts.forget()
 
     def _note_verdicts(self, statuses: list[HostStatus], names: Set[str]) -> None:
-        verdicts = {s.host.name: s.verdict for s in statuses}
+        verdicts = {s.host.name: (s.verdict, s.dead_on) for s in statuses}
         if verdicts != self._seen:
             self._seen = verdicts
             self._steps.note(statuses)

@@ -69,6 +69,13 @@ class FailoverSteps:
 
     # fencing -----------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """This host begins to judge. What it knew of fences when it judged before may be of an earlier failure."""
+        self._fenced.clear()
+        for task in self._fencing.values():
+            task.cancel()
+        self._fencing.clear()
+
     def note(self, statuses: Sequence[HostStatus]) -> None:
         """What a fence device said counts until the host shows a sign of life; then nobody wants its power cut any
         more."""
