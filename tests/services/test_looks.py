@@ -97,3 +97,16 @@ async def test_the_tasks_that_look_stay_as_many_as_were_needed_and_end_with_the_
     await looks.over()
     assert places[0].ended == 3
     await looks.stop()
+
+
+async def test_what_is_begun_while_it_stops_is_no_error() -> None:
+    looks, place = Looks("orders"), Place()
+    place.answers.set()
+    looks.begin("a", place.look)
+    await looks.over()
+    stopping = asyncio.create_task(looks.stop())
+    await asyncio.sleep(0)
+    looks.begin("a", place.look)
+    await stopping
+    await looks.stop()
+    assert place.begun == place.ended

@@ -1,7 +1,8 @@
 """What proves that a failed host's vms can be started elsewhere, by the kind of file system they lie on.
 
-A verdict of `failed` says that a host gave no sign of life for the detection time. Whether its vms, and the writes
-they had under way, are over as well depends on the storage (architecture, "Proof of death").
+That a host is dead on a datastore (`core.verdicts`) says that it gave no sign of life there for the detection
+time. Whether its vms there, and the writes they had under way, are over as well depends on the storage
+(architecture, "Proof of death").
 """
 
 from __future__ import annotations

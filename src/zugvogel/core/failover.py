@@ -227,8 +227,8 @@ class _Round:
         return self._s.fences.get(host, Fenced()).fencing is Fencing.DONE
 
     def _prove(self, s: Situation, sides: frozenset[str]) -> WaitFor | str:
-        """The evidence that all `sides`, which are failed, write no more; or what is waited for. The place of the
-        vm is kept: it is started next."""
+        """The evidence that all `sides`, which are dead on this datastore, write no more to it; or what is waited
+        for. The place of the vm is kept: it is started next."""
         fences = {side: self._s.fences.get(side, Fenced()) for side in sorted(sides)}
         for side, fenced in fences.items():
             if fenced.fencing is Fencing.UNTRIED:

@@ -118,7 +118,7 @@ class LocalVms:
         """Vms whose QEMU outlived an earlier agent and is not in care yet; None: not known yet."""
         self._starting: dict[str, VmDefinition | None] = {}
         """Vms that are being started here; with their definition from when there was room for them."""
-        self._held: dict[str, VmDefinition] = {}
+        self._agreed: dict[str, VmDefinition] = {}
         """Vms whose start here was agreed to and has not come to the point where it takes its room."""
         self._ending: set[str] = set()
         self._reports: tuple[list[tuple[object, ...]], tuple[VmReport, ...]] = [], ()
@@ -256,17 +256,17 @@ class LocalVms:
         """Refused when this host has no room for the vm; else it has its room before its start begins, until
         `give_room_back`."""
         self.reserve(definition)
-        self._held[definition.name] = definition
+        self._agreed[definition.name] = definition
 
     def give_room_back(self, name: str) -> None:
         """Its start is over, or did not come to be."""
-        self._held.pop(name, None)
+        self._agreed.pop(name, None)
 
     def starting(self) -> list[VmDefinition]:
         """Vms that have room here and are no guests yet."""
-        if not self._held and not self._starting:
+        if not self._agreed and not self._starting:
             return []
-        begun = self._held | {name: d for name, d in self._starting.items() if d is not None}
+        begun = self._agreed | {name: d for name, d in self._starting.items() if d is not None}
         return [d for name, d in begun.items() if name not in self.guests]
 
     async def _claim_start(self, store: MountedDatastore, name: str, judged_epoch: int | None) -> Lease:

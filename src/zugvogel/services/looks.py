@@ -51,6 +51,7 @@ class Looks:
     async def stop(self) -> None:
         lookers = list(self._lookers)
         self._due.clear()
+        self._idle.clear()
         for looker in lookers:
             looker.cancel()
         await asyncio.gather(*lookers, return_exceptions=True)
