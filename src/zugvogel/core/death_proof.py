@@ -77,11 +77,11 @@ class DeathProof:
         """The verdict alone does not do: a fence device or a person must say so."""
         return self.proof in {Proof.FENCE, Proof.CONFIRM}
 
-    def needs_word_of(self, is_guarded: bool, has_lock: bool = True) -> bool:
-        """As `needs_word`, for one vm of one host. `is_guarded`: its last beat promised a guard; `has_lock`: the
-        vm has a disk that QEMU locks; without one a lock tells nothing, and only the guard is left."""
-        goes_by_guard = self.proof is Proof.GUARD or (self.proof is Proof.LOCK and not has_lock)
-        return self.needs_word or (goes_by_guard and not is_guarded)
+    def needs_word_of(self, is_guarded: bool) -> bool:
+        """As `needs_word`, for one host. `is_guarded`: its last beat promised a guard. Without that promise a lock
+        that is gone does not do either: storage drops the locks of a host that it hears no more, and where nothing
+        freezes them the vms there run on, without their disks."""
+        return self.needs_word or not is_guarded
 
 
 def has_lock(definition: VmDefinition) -> bool:

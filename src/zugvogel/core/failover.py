@@ -247,13 +247,12 @@ class _Round:
         return f"{told}{cut}"
 
     def _needs_word(self, s: Situation, host: str) -> bool:
-        return self._s.proof.needs_word_of(host in self._s.guarded, has_lock(s.record.definition))
+        return self._s.proof.needs_word_of(host in self._s.guarded)
 
     def _unproven(self, s: Situation, host: str, fenced: Fenced) -> str:
         store, why = self._s.datastore, self._s.proof.why
         if not self._s.proof.needs_word:
-            no_lock = "" if has_lock(s.record.definition) else ", and the vm has no disk whose lock could tell"
-            why = f"its last beat there did not say that a guard would freeze its vms{no_lock}"
+            why = "its last beat there did not say that a guard would freeze its vms"
         failed = f"; its fence device: {fenced.told}" if fenced.fencing is Fencing.FAILED else ""
         state = "failed" if self._verdict(host) is Verdict.FAILED else f"{self._verdict(host)} and dead there"
         return (

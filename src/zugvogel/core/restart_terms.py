@@ -31,7 +31,7 @@ class RestartTerms:
         if store is None:
             return f"its datastore {datastore} does not exist any more", ""
         proof = proof_of(store)
-        if proof.needs_word_of(True, has_lock(definition)):
+        if proof.needs_word_of(True):
             if host in self.fenced:
                 return "", f"when its fence device has cut the power of {host}"
             needs = f"{store.name} ({store.kind}) needs one or a person's word"

@@ -21,7 +21,7 @@ import json
 from collections.abc import Iterable
 
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
-from zugvogel.core.death_proof import has_lock, proof_of
+from zugvogel.core.death_proof import proof_of
 from zugvogel.domain.base import Model
 from zugvogel.domain.ha import Monitoring, RestartPriority, RestartRecord
 from zugvogel.domain.host import Host, Role
@@ -265,7 +265,7 @@ class Invariants:
         if world.hosts[side].is_powered or side in self._vouched or side in world.fenced:
             return False
         is_guarded = beat is not None and beat.is_guarded
-        return proof_of(files.datastore).needs_word_of(is_guarded, has_lock(record.definition))
+        return proof_of(files.datastore).needs_word_of(is_guarded)
 
     def _has_room(self, record: VmRecord) -> bool:
         need = record.definition.memory_bytes + MEMORY_OVERHEAD_BYTES
