@@ -238,18 +238,15 @@ class _Round:
                 self._keep_place(s)
                 return _wait(s, Wait.FENCE, f"the power of {side} is being cut")
         unsure = [side for side, fenced in fences.items() if fenced.fencing is not Fencing.DONE]
-        unproven = [side for side in unsure if self._needs_word(s, side)]
+        unproven = [side for side in unsure if self._s.proof.needs_word_of(side in self._s.guarded)]
         if unproven:
-            return _wait(s, Wait.PROOF, self._unproven(s, unproven[0], fences[unproven[0]]))
+            return _wait(s, Wait.PROOF, self._unproven(unproven[0], fences[unproven[0]]))
         self._keep_place(s)
         told = "; ".join(f"{side} is {self._verdict(side)}: {self._by_name[side].why}" for side in fences)
         cut = "".join(f"; its fence device: {f.told}" for f in fences.values() if f.fencing is Fencing.DONE)
         return f"{told}{cut}"
 
-    def _needs_word(self, s: Situation, host: str) -> bool:
-        return self._s.proof.needs_word_of(host in self._s.guarded)
-
-    def _unproven(self, s: Situation, host: str, fenced: Fenced) -> str:
+    def _unproven(self, host: str, fenced: Fenced) -> str:
         store, why = self._s.datastore, self._s.proof.why
         if not self._s.proof.needs_word:
             why = "its last beat there did not say that a guard would freeze its vms"

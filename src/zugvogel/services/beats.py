@@ -343,10 +343,10 @@ class BeatService:
                     seen[host] = known[host]
                 continue
             mark = (beat.boot_id, beat.counter)
-            if host not in known or mark != known[host].stillness.mark:  # a sign of life, the usual case
-                seen[host] = SeenBeat(beat, Stillness(mark, ended_at, ended_at))
-            else:
+            if host in known:
                 seen[host] = SeenBeat(beat, known[host].stillness.observe(mark, read_at, max_gap_s, ended_at))
+            else:
+                seen[host] = SeenBeat(beat, Stillness(mark, ended_at, ended_at))
         if not known.keys() <= seen.keys():
             for host in known.keys() - found.keys():
                 last, still = known[host]
