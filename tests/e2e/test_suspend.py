@@ -48,8 +48,7 @@ def test_a_suspended_vm_goes_on_elsewhere(cluster: Cluster, vm: str) -> None:
 
 @pytest.mark.parametrize("how", ["stop-first", "streamed"])
 def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str, how: str) -> None:
-    before = cluster.guest(vm)
-    cluster.guest(vm, "/load?disk_mib=8")
+    before = cluster.guest(vm, "/load?disk=1&disk_mb=8&rate_mb_s=8")
     plan = json.loads(
         cluster.zv("vm", "migrate", vm, "--mode", "quick", "--to", "host2", "--dry-run", "--json").stdout
     )
@@ -73,7 +72,10 @@ def test_a_quick_migration_keeps_the_guest(cluster: Cluster, vm: str, how: str) 
     assert cluster.assert_runs_once(vm) == "host2"
     live = json.loads(cluster.zv("vm", "migrate", vm, "--to", "host1", "--json").stdout)
     assert live["result"] == "moved"
-    assert cluster.guest(vm)["boot_id"] == before["boot_id"]
+    after = cluster.guest(vm, "/load?disk=0&verify=1")
+    assert after["boot_id"] == before["boot_id"]
+    assert after["verify"]["disk_blocks"] > 0
+    assert (after["verify"]["disk_errors"], after["disk"]["errors"], after["disk"]["io_errors"]) == (0, 0, 0)
 
 
 def test_a_busy_guest_is_streamed_whole(cluster: Cluster, vm: str) -> None:

@@ -28,10 +28,14 @@ def guest_state(address: str, timeout_s: float = 5.0) -> dict[str, Any]:
 
 
 def guest_get(address: str, path: str, timeout_s: float = 5.0) -> dict[str, Any]:
+    """Raises OSError where the guest does not answer, and where it refuses (a load beyond its memory)."""
     connection = http.client.HTTPConnection(address, 80, timeout=timeout_s)
     try:
         connection.request("GET", path)
-        found: dict[str, Any] = json.loads(connection.getresponse().read() or b"{}")
+        response = connection.getresponse()
+        found: dict[str, Any] = json.loads(response.read() or b"{}")
+        if response.status != http.client.OK:
+            raise OSError(f"the guest refuses {path}: {found.get('error', response.reason)}")
         return found
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"no answer from the guest: {error}") from error
