@@ -20,8 +20,8 @@ pytestmark = pytest.mark.lab
 VM = "shown"
 CONSOLE_PORT = 7445
 FILLED_MIB, BANDWIDTH_MIB, DIRTY_MB_S = 28, 8, 6
-"""Random bytes that compress to nothing less, how fast they go, and how fast they are written anew: each round takes
-seconds and three quarters of the one before it, until the guest is told to rest."""
+"""Random bytes that compress to nothing less, how fast they go, and how fast they are written anew: each round
+takes seconds, three quarters of the one before it, until the guest is told to rest."""
 LIT = """() => {
   const canvas = document.querySelector("#rfb canvas");
   if (!canvas || !canvas.width) return 0;
