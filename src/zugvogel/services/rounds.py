@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 class Rounds:
     """`round` is one of them; what it raises ends it, and the next one begins as ever."""
 
-    def __init__(self, round: Callable[[], Awaitable[None]], what: str = "rounds") -> None:
+    def __init__(self, round: Callable[[], Awaitable[object]], what: str = "rounds") -> None:
         self._round = round
         self._what = what
         self._task: asyncio.Task[None] | None = None
