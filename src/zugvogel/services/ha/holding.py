@@ -106,7 +106,8 @@ class Holding:
         """It is still the one in care, and nobody is ending it."""
         if guest.is_handed_over or guest.busy == "killing" or guest.ended.is_set():
             return False
-        return self._vms.guests.get(guest.name) is guest
+        guests = self._vms.guests
+        return guest.name in guests and guests[guest.name] is guest
 
     # vms that run ----------------------------------------------------------------------------------
 
