@@ -114,7 +114,11 @@ class Node:
     def handlers(self) -> dict[str, Handler]:
         return self.heartbeats.handlers() | self.view.handlers()
 
-    def send(self, to: Host, heartbeat: Heartbeat) -> None:
+    def send(self, to: Sequence[Host], heartbeat: Heartbeat) -> None:
+        for host in to:
+            self._send(host, heartbeat)
+
+    def _send(self, to: Host, heartbeat: Heartbeat) -> None:
         self.world.sent.append((self.name, to.name))
         if self.world.reaches(self.name, to.name) and (self.name, to.name) not in self.world.unheard:
             if self.world.drops_reports:

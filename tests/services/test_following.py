@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
 
 from zugvogel.domain.datastore import Datastore
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.following import cut_off_all, follow
+from zugvogel.services.rounds import Rounds
 
 
-@dataclass(slots=True)
 class Kept:
-    mounted: MountedDatastore
-    task: asyncio.Task[None] | None = None
+    """Its rounds never end by themselves."""
+
+    def __init__(self, mounted: MountedDatastore) -> None:
+        self.mounted = mounted
+        self.rounds = Rounds(asyncio.Event().wait)
 
 
 def mount(name: str, id: str = "1") -> MountedDatastore:
@@ -23,15 +25,16 @@ def mount(name: str, id: str = "1") -> MountedDatastore:
     return cast(MountedDatastore, SimpleNamespace(datastore=datastore))
 
 
-async def under_way(kept: Kept) -> asyncio.Task[None]:
-    kept.task = asyncio.create_task(asyncio.sleep(3600))
+async def under_way(kept: Kept) -> Rounds:
+    assert kept.rounds.begin()
     await asyncio.sleep(0)
-    return kept.task
+    return kept.rounds
 
 
-async def is_cut_off(task: asyncio.Task[None]) -> bool:
+async def is_cut_off(rounds: Rounds) -> bool:
     await asyncio.sleep(0)
-    return task.cancelled()
+    await asyncio.sleep(0)
+    return rounds.begin()  # only once the one before has ended
 
 
 async def test_each_datastore_is_kept_once_and_stays_the_same() -> None:
@@ -47,20 +50,20 @@ async def test_each_datastore_is_kept_once_and_stays_the_same() -> None:
 async def test_one_that_is_gone_is_forgotten_and_its_round_ends() -> None:
     kept: dict[str, Kept] = {}
     follow(kept, [mount("a"), mount("b")], Kept)
-    tasks = [await under_way(each) for each in kept.values()]
+    all_rounds = [await under_way(each) for each in kept.values()]
     assert follow(kept, [kept["b"].mounted], Kept)
     assert list(kept) == ["b"]
-    assert [await is_cut_off(task) for task in tasks] == [True, False]
+    assert [await is_cut_off(rounds) for rounds in all_rounds] == [True, False]
     cut_off_all(kept)
-    assert await is_cut_off(tasks[1])
+    assert await is_cut_off(all_rounds[1])
 
 
 async def test_one_that_is_opened_anew_goes_on_and_one_that_became_another_does_not() -> None:
     kept: dict[str, Kept] = {}
     follow(kept, [mount("a")], Kept)
-    first, task = kept["a"], await under_way(kept["a"])
+    first, rounds = kept["a"], await under_way(kept["a"])
     again = mount("a")
     assert not follow(kept, [again], Kept)
-    assert (kept["a"] is first, first.mounted is again, await is_cut_off(task)) == (True, True, False)
+    assert (kept["a"] is first, first.mounted is again, await is_cut_off(rounds)) == (True, True, False)
     assert not follow(kept, [mount("a", id="2")], Kept)
-    assert (kept["a"] is first, kept["a"].task, await is_cut_off(task)) == (False, None, True)
+    assert (kept["a"] is first, kept["a"].rounds is rounds, await is_cut_off(rounds)) == (False, False, True)

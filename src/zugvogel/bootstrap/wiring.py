@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,6 @@ class _LateSender:
     def __init__(self) -> None:
         self.inner: Any = None
 
-    def send(self, to: Host, heartbeat: Any) -> None:
+    def send(self, to: Sequence[Host], heartbeat: Any) -> None:
         if self.inner is not None:
             self.inner.send(to, heartbeat)

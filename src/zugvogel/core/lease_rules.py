@@ -18,13 +18,10 @@ from zugvogel.errors import Refused
 
 def holds(lease: Lease | None, me: Holder) -> bool:
     """The lease says that this boot of this host runs the vm."""
-    holder = lease.holder if lease is not None and lease.state is LeaseState.RUNNING else None
-    return holder is not None and (holder.host, holder.boot_id) == (me.host, me.boot_id)
-
-
-def is_older(lease: Lease, epoch: int) -> bool:
-    """It was read from a listing that does not show `epoch` yet, which was linked: it says nothing of now."""
-    return lease.epoch < epoch
+    if lease is None or lease.state is not LeaseState.RUNNING:
+        return False
+    holder = lease.holder
+    return holder is not None and holder.host == me.host and holder.boot_id == me.boot_id
 
 
 def start(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from zugvogel.domain.host import Heartbeat, Host
@@ -20,6 +20,6 @@ class Peers(Protocol):
 
 
 class HeartbeatSender(Protocol):
-    def send(self, to: Host, heartbeat: Heartbeat) -> None:
-        """One signed datagram; never blocks, never raises. A report that does not fit is left out: the
+    def send(self, to: Sequence[Host], heartbeat: Heartbeat) -> None:
+        """One signed datagram to each; never blocks, never raises. A report that does not fit is left out: the
         receiver sees the digest differ and asks for it by RPC."""

@@ -6,10 +6,10 @@ that hangs holds up neither the loop nor the others: its round is simply still u
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from zugvogel.core import hearing
@@ -20,6 +20,7 @@ from zugvogel.errors import Refused, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.following import cut_off_all, follow
+from zugvogel.services.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class _Watch:
     unreadable: dict[str, str] = field(default_factory=dict)
     """host -> why its file could not be read in the last round."""
     asked_at: float | None = None
-    task: asyncio.Task[None] | None = None
+    rounds: Rounds = field(init=False)
 
 
 class BeatService:
@@ -126,14 +127,13 @@ class BeatService:
         """Belongs to each interval. Start a round on every datastore that has none under way."""
         mounted = self._datastores()
         if mounted != self._followed:
-            follow(self._watches, mounted, _Watch)
+            follow(self._watches, mounted, self._watch)
             self._followed = list(mounted)
         self._paces_ms = (self._paces_ms[1], self._detection_time_ms())
         for watch in self._watches.values():
-            if watch.task is None or watch.task.done():
+            if watch.rounds.begin():
                 watch.round_since = self._clock.monotonic()
                 self.rounds += 1
-                watch.task = asyncio.create_task(self._round(watch))
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._watches)
@@ -248,6 +248,11 @@ class BeatService:
     def current_for_s(self) -> float:
         """For so long a beat that was read tells of now (`is_current`)."""
         return self._max_gap_s()
+
+    def _watch(self, mounted: MountedDatastore) -> _Watch:
+        watch = _Watch(mounted)
+        watch.rounds = Rounds(partial(self._round, watch))
+        return watch
 
     async def _round(self, watch: _Watch) -> None:
         name = watch.mounted.datastore.name

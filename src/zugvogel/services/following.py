@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from zugvogel.ports.storage import MountedDatastore
+from zugvogel.services.rounds import Rounds
 
 
 class Kept(Protocol):
-    """`task`: the round under way."""
-
     mounted: MountedDatastore
-    task: asyncio.Task[None] | None
+    rounds: Rounds
 
 
 K = TypeVar("K", bound=Kept)
@@ -25,7 +23,7 @@ def follow(kept: dict[str, K], mounted: Sequence[MountedDatastore], make: Callab
     now = {m.datastore.name: m for m in mounted}
     gone = kept.keys() - now.keys()
     for name in gone:
-        _cut_off(kept.pop(name))
+        kept.pop(name).rounds.cut_off()
     for name, datastore in now.items():
         known = kept.get(name)
         if known is not None and known.mounted is datastore:
@@ -34,16 +32,11 @@ def follow(kept: dict[str, K], mounted: Sequence[MountedDatastore], make: Callab
             known.mounted = datastore
             continue
         if known is not None:
-            _cut_off(known)
+            known.rounds.cut_off()
         kept[name] = make(datastore)
     return bool(gone)
 
 
-def _cut_off(kept: Kept) -> None:
-    if kept.task is not None:
-        kept.task.cancel()
-
-
 def cut_off_all(kept: dict[str, K]) -> None:
     for each in kept.values():
-        _cut_off(each)
+        each.rounds.cut_off()

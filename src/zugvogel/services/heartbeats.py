@@ -122,20 +122,15 @@ class HeartbeatService:
             self._listening_since = self._clock.monotonic()
         self._know()
         heartbeat = self._next()
-        for host in self._primaries:
-            self._sender.send(host, heartbeat)
+        self._sender.send(self._primaries, heartbeat)
         me = self._known.get(self._host)
         if self._secondaries and me is not None and me.role is Role.PRIMARY:
-            sign_of_life = self._sign_of_life.replaced(sequence=self._sequence)
-            for host in self._secondaries:
-                self._sender.send(host, sign_of_life)
+            self._sender.send(self._secondaries, self._sign_of_life.replaced(sequence=self._sequence))
 
     def receive(self, heartbeat: Heartbeat) -> None:
         """Take in a verified heartbeat. Those of hosts that are not of the cluster are dropped."""
         name = heartbeat.host
-        if name not in self._known:
-            self._know()
-        if name not in self._known or name == self._host:
+        if name not in self._heard and not self._is_of_another(name):  # who was heard is known
             return
         now = self._last_heard_at = self._clock.monotonic()
         self.taken += 1
@@ -182,6 +177,12 @@ class HeartbeatService:
 
     def handlers(self) -> dict[str, Handler]:
         return {"report.get": self._answer_report}
+
+    def _is_of_another(self, name: str) -> bool:
+        """A host of the cluster that is not this one."""
+        if name not in self._known:
+            self._know()
+        return name in self._known and name != self._host
 
     def _know(self) -> None:
         """Take the cluster's hosts anew: once an interval, and for an unknown name; heartbeats are many."""

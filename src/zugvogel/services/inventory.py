@@ -215,7 +215,8 @@ class Inventory:
         return found
 
     def datastores(self) -> list[Datastore]:
-        return self._all("datastores/", Datastore)
+        lists = self._values.lists
+        return lists["datastores/"] if "datastores/" in lists else self._all("datastores/", Datastore)
 
     def datastore(self, name: str) -> Datastore:
         found = self._one(f"datastores/{name}", Datastore)

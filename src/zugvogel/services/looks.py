@@ -58,6 +58,7 @@ class Looks:
         self._under_way.clear()
 
     async def _looker(self, place: str, look: Look) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 await self._look(place, look)
@@ -66,7 +67,7 @@ class Looks:
                 if self._over is not None and not self._under_way:
                     self._over.set()
                     self._over = None
-            waiting: asyncio.Future[tuple[str, Look]] = asyncio.get_running_loop().create_future()
+            waiting: asyncio.Future[tuple[str, Look]] = loop.create_future()
             self._idle.append(waiting)
             try:
                 place, look = await waiting

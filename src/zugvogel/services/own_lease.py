@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from zugvogel.core import lease_rules
 from zugvogel.domain.lease import Lease
 from zugvogel.errors import InvalidInput, NotFound, StorageError
 from zugvogel.ports.storage import MountedDatastore
@@ -13,7 +12,7 @@ async def read_own(store: MountedDatastore, vm: str, epoch: int) -> Lease | None
     `StorageError` for a reading that is older than what this host did itself: a client of a network file system
     may show one, and it says nothing of now."""
     lease = await store.leases.read(vm)
-    if lease is not None and not lease_rules.is_older(lease, epoch):
+    if lease is not None and lease.epoch >= epoch:
         return lease
     if lease is None and not await _has_folder(store, vm):
         return None

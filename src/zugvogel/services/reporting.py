@@ -68,7 +68,7 @@ class Reporting:
             if name not in self._asking:
                 self._asking[name] = asyncio.create_task(self._ask(name, datastore))
         facts = await self._read_facts()
-        if facts != self._facts:
+        if facts is not self._facts and facts != self._facts:
             self._facts = facts
 
     def current(self) -> HostReport | None:

@@ -64,7 +64,8 @@ async def run_all_every(
             else:
                 if failures and failures.pop(what, ""):
                     log.info("%s: works again", what)
-        await clock.sleep(max(0.0, interval_s() - (clock.monotonic() - started)))
+        left_s = interval_s() - (clock.monotonic() - started)
+        await clock.sleep(left_s if left_s > 0 else 0.0)
 
 
 def _tell(what: str, error: Exception, before: str) -> str:

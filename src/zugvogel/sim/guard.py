@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 START_S = 0.4
 HUNG_CALLS = 4
-REPORT = GuardReport(ticked_at=0.0, is_realtime=True, is_memory_locked=True)
+REPORT = GuardReport(
+    ticked_at=0.0, frozen={}, has_watchdog=False, is_realtime=True, is_memory_locked=True, trouble=""
+)
 
 
 class SimGuard:

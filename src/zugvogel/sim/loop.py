@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -109,6 +110,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._is_running = False
         self._is_closed = False
         super().__init__()
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
         self.now = 0.0
         self.epoch = EPOCH
         """What calendars show at the instant 0."""
@@ -161,13 +163,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def sleep(self, seconds: float) -> asyncio.Future[None]:
         """As `asyncio.sleep`, with less work: most of what goes on here is to sleep."""
-        future: asyncio.Future[None] = asyncio.Future(loop=self)
+        future: asyncio.Future[None] = self.create_future()
         self._count += 1
         heapq.heappush(self._timers, (self.now + seconds, self._count, future))
         return future
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
 
     def create_task(  # type: ignore[override]
         self,

@@ -76,13 +76,14 @@ class SimMachine:
         self.token = ""
         self.listens_at: tuple[str, int] | None = None
         self._tags = dict(spec.tags)
-        self._is_alive = True
+        self.is_alive = True
         self._is_killed = False
         """Its vCPUs are gone for good; the process may hang in the kernel for a while."""
         self._readers: list[EventReader] = []
         self._end: MachineEvent | None = None
         self._gone: asyncio.Future[None] = host.world.loop.create_future()
-        self._is_frozen = False
+        self.is_frozen = False
+        """Stopped by SIGSTOP."""
         self._are_images_dead = False
         """Its locks were dropped: all it does through the files it has open fails, until they are opened anew."""
         self._faults = 0
@@ -104,10 +105,6 @@ class SimMachine:
         return dict(self._tags)
 
     @property
-    def is_alive(self) -> bool:
-        return self._is_alive
-
-    @property
     def serial_socket(self) -> Path:
         return Path("/run") / self.vm / "serial.sock"
 
@@ -118,11 +115,6 @@ class SimMachine:
     @property
     def tap_names(self) -> tuple[str, ...]:
         return ()
-
-    @property
-    def is_frozen(self) -> bool:
-        """Stopped by SIGSTOP."""
-        return self._is_alive and self._is_frozen
 
     @property
     def is_going(self) -> bool:
@@ -169,7 +161,7 @@ class SimMachine:
         """QMP: a moment to get there; a process that is stopped does not answer, one that ended never will."""
         if self._is_killed:
             raise Unreachable(f"QEMU of {self.vm} has ended")
-        if self._is_frozen:
+        if self.is_frozen:
             raise Unreachable(f"QEMU of {self.vm} is frozen")
         loop = self.host.world.loop
         answer: asyncio.Future[T] = loop.create_future()
@@ -322,7 +314,7 @@ class SimMachine:
     def _finish(self, how: str) -> None:
         if self._gone.done():
             return
-        self._is_alive = False
+        self.is_alive = self.is_frozen = False
         self._unlock()
         self.host.forget(self)
         if self._storage_changed in self.path.on_fault:
@@ -335,7 +327,7 @@ class SimMachine:
     def lose_power(self) -> None:
         """With its host; nobody is told. Its locks go when the storage notices."""
         was_alive = not self._is_killed
-        self._is_killed, self._is_alive = True, False
+        self._is_killed, self.is_alive, self.is_frozen = True, False, False
         self.domain.end()
         if self._storage_changed in self.path.on_fault:
             self.path.on_fault.remove(self._storage_changed)
@@ -348,15 +340,15 @@ class SimMachine:
 
     def freeze(self) -> None:
         """SIGSTOP."""
-        if not self._is_killed and not self._is_frozen:
-            self._is_frozen = True
+        if not self._is_killed and not self.is_frozen:
+            self.is_frozen = True
             self.look_at_host()
             self.host.world.vm_changed(self.vm)
 
     async def thaw(self) -> None:
         """SIGCONT."""
-        if not self._is_killed and self._is_frozen:
-            self._is_frozen = False
+        if not self._is_killed and self.is_frozen:
+            self.is_frozen = False
             self.host.guard.machine_changed()
             self.look_at_host()
             self.host.world.vm_changed(self.vm)
@@ -364,7 +356,7 @@ class SimMachine:
 
     def look_at_host(self) -> None:
         """It runs unless it was stopped by itself or with its host."""
-        if self._is_frozen or self.host.is_hung:
+        if self.is_frozen or self.host.is_hung:
             self.domain.pause()
         else:
             self.domain.resume()

@@ -150,32 +150,22 @@ class SimHeartbeats:
         """The network delays all alike, and loses nothing."""
         self._rng = rng
         self._start = start
-        self._last: Heartbeat | None = None
-        self._sent = Heartbeat(host=host.name, boot_id="", sequence=0, digest="")
         self._bytes: dict[int, int] = {}
-        self._size = 0
-        self._together: list[SimHost] = []
-        """Who gets the last one, on such a network."""
 
-    def send(self, to: Host, heartbeat: Heartbeat) -> None:
+    def send(self, to: Sequence[Host], heartbeat: Heartbeat) -> None:
         world, traffic = self._world, self._traffic
-        if heartbeat is not self._last:
-            self._last, self._together = heartbeat, []
-            self._sent, self._size = self._measured(heartbeat)
-        traffic.heartbeats += 1
-        traffic.heartbeat_bytes += self._size
-        target = world.hosts.get(to.name)
-        if target is None:
-            return
+        heartbeat, size = self._measured(heartbeat)
+        traffic.heartbeats += len(to)
+        traffic.heartbeat_bytes += len(to) * size
+        targets = [world.hosts[host.name] for host in to if host.name in world.hosts]
         if not self._is_even:
-            self._send_through(world.noise, target)
-            return
-        if not self._together:
+            for target in targets:
+                self._send_through(world.noise, target, heartbeat)
+        elif targets:
             at = world.loop.now + world.wire_delays.next()
-            world.loop.world_at(at, self._arrive, self._sent, self._together)
-        self._together.append(target)
+            world.loop.world_at(at, self._arrive, heartbeat, targets)
 
-    def _send_through(self, noise: Noise, target: SimHost) -> None:
+    def _send_through(self, noise: Noise, target: SimHost, heartbeat: Heartbeat) -> None:
         """None, one or two copies, each on its own way."""
         loop, chance, to = self._world.loop, self._rng.random, (target,)
         copies = (chance() >= noise.loss) + (chance() < noise.duplication)
@@ -183,7 +173,7 @@ class SimHeartbeats:
             wait_s = self._world.wire_delays.next()
             if chance() < noise.delay:
                 wait_s += self._rng.uniform(0, noise.late_s)
-            loop.world_at(loop.now + wait_s, self._arrive, self._sent, to)
+            loop.world_at(loop.now + wait_s, self._arrive, heartbeat, to)
 
     def _measured(self, heartbeat: Heartbeat) -> tuple[Heartbeat, int]:
         """As it goes out: without its report where that would not fit a frame. Sizes are those of real datagrams,

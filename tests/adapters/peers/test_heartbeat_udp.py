@@ -101,10 +101,10 @@ async def test_a_heartbeat_arrives_over_loopback(listener: Listener) -> None:
         name="h2", address="127.0.0.1", role=Role.PRIMARY, ordinal=2, joined_at="",
         ports=Ports(heartbeat=listener.udp.port),
     )  # fmt: skip
-    sender.send(to, heartbeat(3))
+    sender.send([to], heartbeat(3))
     assert await listener.next() == 3
     sender.close()
-    sender.send(to, heartbeat(4))  # never raises
+    sender.send([to], heartbeat(4))  # never raises
 
 
 async def test_sending_to_nobody_or_to_a_wrong_address_never_raises(listener: Listener) -> None:
@@ -112,7 +112,7 @@ async def test_sending_to_nobody_or_to_a_wrong_address_never_raises(listener: Li
         to = Host(
             name="h2", address=address, role=Role.PRIMARY, ordinal=2, joined_at="", ports=Ports(heartbeat=port)
         )
-        listener.udp.send(to, heartbeat())
+        listener.udp.send([to], heartbeat())
         await asyncio.sleep(0)
 
 

@@ -135,12 +135,10 @@ async def test_an_outage_of_the_datastore_for_everybody_moves_no_role() -> None:
         assert world.judging() == []
         for node in world.nodes.values():
             node.mounts[0].fault = ""
-            for task in (w.task for w in node.beats._watches.values()):
-                if task is not None:
-                    task.cancel()  # as its deadline would
+            for watch in node.beats._watches.values():
+                watch.rounds.cut_off()  # as its deadline would
             for standing in world.judges[node.name].primary._standings.values():
-                if standing.task is not None:
-                    standing.task.cancel()
+                standing.rounds.cut_off()
         await world.pass_time(5)
         assert world.judging() == ["h1"]
     assert len(world.chains["ds"]) == 1

@@ -104,7 +104,8 @@ async def test_a_longer_detection_time_counts_only_when_the_beats_tell_it() -> N
     await host.seconds(1)
     assert host.orders.freeze_after_s == 1.8
     host.mounts["ds"].fault = ""
-    host.beats._watches["ds"].task = None
+    host.beats._watches["ds"].rounds.cut_off()
+    await settle()
     await host.seconds(1)
     assert host.orders.freeze_after_s == 9.0
 
@@ -243,7 +244,8 @@ async def test_a_promise_that_stands_is_kept_though_high_availability_was_turned
     host.guard.is_running = False
     assert host.guarding.may_write()[0]
     host.mounts["hung"].fault = ""
-    host.beats._watches["hung"].task = None
+    host.beats._watches["hung"].rounds.cut_off()
+    await settle()
     await host.seconds(1)
     assert not promises(host, "hung")
     assert not host.orders.is_armed

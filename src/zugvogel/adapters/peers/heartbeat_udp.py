@@ -23,7 +23,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,10 @@ class ReplayGuard:
         self._highest: dict[str, tuple[int, int]] = {}
 
     def admit(self, start: int, heartbeat: Heartbeat) -> bool:
-        mark = (start, heartbeat.sequence)
-        if mark <= self._highest.get(heartbeat.host, (-1, -1)):
+        host, mark = heartbeat.host, (start, heartbeat.sequence)
+        if host in self._highest and mark <= self._highest[host]:
             return False
-        self._highest[heartbeat.host] = mark
+        self._highest[host] = mark
         return True
 
 
@@ -110,7 +110,6 @@ class UdpHeartbeats(asyncio.DatagramProtocol):
         self._receive = receive
         self._guard = ReplayGuard()
         self._transport: asyncio.DatagramTransport | None = None
-        self._encoded: tuple[Heartbeat, bytes | None] | None = None
         self._failing: set[str] = set()
         self.rejected = 0
 
@@ -119,20 +118,18 @@ class UdpHeartbeats(asyncio.DatagramProtocol):
         assert self._transport is not None
         return int(self._transport.get_extra_info("sockname")[1])
 
-    def send(self, to: Host, heartbeat: Heartbeat) -> None:
-        if self._transport is None or self._transport.is_closing():
+    def send(self, to: Sequence[Host], heartbeat: Heartbeat) -> None:
+        if self._transport is None or self._transport.is_closing() or not to:
             return
-        if self._encoded is None or self._encoded[0] is not heartbeat:
-            # One heartbeat goes to several primaries: signed once.
-            self._encoded = (heartbeat, encode(heartbeat, self._key, self._start))
-        datagram = self._encoded[1]
+        datagram = encode(heartbeat, self._key, self._start)
         if datagram is None:
             self._tell_once("size", f"a heartbeat is larger than {MAX_BYTES} bytes and is not sent")
             return
-        try:
-            self._transport.sendto(datagram, (to.address, to.ports.heartbeat))
-        except (OSError, ValueError) as error:
-            self._tell_once(to.name, f"heartbeat to {to.name}: {error}")
+        for host in to:
+            try:
+                self._transport.sendto(datagram, (host.address, host.ports.heartbeat))
+            except (OSError, ValueError) as error:
+                self._tell_once(host.name, f"heartbeat to {host.name}: {error}")
 
     def close(self) -> None:
         if self._transport is not None:

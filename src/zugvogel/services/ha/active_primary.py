@@ -7,10 +7,10 @@ interval; the others less often while they see it judge, and secondaries always,
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from zugvogel.core import judge_role, stillness
 from zugvogel.core.judge_role import ROLE, Candidate, Incumbent, RoleEvidence, RoleStep
@@ -24,6 +24,7 @@ from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.beats import BeatService, SeenBeat
 from zugvogel.services.events import EventLog
 from zugvogel.services.following import cut_off_all, follow
+from zugvogel.services.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class _Standing:
     """Of the holder's (boot id, round)."""
     free_since: float | None = None
     failure: str = ""
-    task: asyncio.Task[None] | None = None
+    rounds: Rounds = field(init=False)
 
 
 class ActivePrimary:
@@ -107,14 +108,14 @@ class ActivePrimary:
         mounted = self._datastores()
         if mounted != self._mounted:  # the same objects are compared at a glance
             self._mounted = list(mounted)
-            if follow(self._standings, mounted, _Standing):
+            if follow(self._standings, mounted, self._standing):
                 self._holders = self._all_holders()
         for name, standing in self._standings.items():
             is_follower = self._is_primary and standing.holder is not None
             seen = self._beats.seen(name) if is_follower else NO_BEATS
             self._observe(standing, seen, self._beats.unreadable(name), detection_ms)
-            if (standing.task is None or standing.task.done()) and self._is_due(standing, seen, now, interval_s):
-                standing.task = asyncio.create_task(self._round(name, standing), name=f"active primary of {name}")
+            if self._is_due(standing, seen, now, interval_s):
+                standing.rounds.begin()
         self._pace_ms = detection_ms
 
     def judges(self, datastore: str) -> bool:
@@ -259,6 +260,11 @@ class ActivePrimary:
         return APART * max(detection_ms, self._pace_ms) / 1000
 
     # rounds ------------------------------------------------------------------------------------------
+
+    def _standing(self, mounted: MountedDatastore) -> _Standing:
+        standing, name = _Standing(mounted), mounted.datastore.name
+        standing.rounds = Rounds(partial(self._round, name, standing), f"active primary of {name}")
+        return standing
 
     async def _round(self, name: str, standing: _Standing) -> None:
         failure = ""

@@ -22,6 +22,7 @@ from zugvogel.services.ha.thawing import Step, Thawing, announce
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.own_lease import read_own
+from zugvogel.services.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Holding:
         self._beats = beats
         self._guarding = guarding
         self._thawing = thawing
-        self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._rounds: dict[str, Rounds] = {}
         """By datastore: looks at the leases of vms that run."""
         self._looked_at: float | None = None
         self._armed_at: float | None = None
@@ -55,13 +56,16 @@ class Holding:
             is_told = guest.frozen_why == WHY
             if (is_armed or is_told) and guest.machine.is_frozen:
                 if self._is_current(guest):
-                    self._begin(self._works, guest.name, partial(self._settle_frozen, guest))
+                    self._begin(guest.name, partial(self._settle_frozen, guest))
             elif is_told and guest.machine.is_alive and self._is_current(guest):
-                self._begin(self._works, guest.name, partial(self._tell_goes_on, guest))
+                self._begin(guest.name, partial(self._tell_goes_on, guest))
         if is_armed or self._looked_at is None or now - self._looked_at >= LOOK_S:
             self._looked_at = now
             for datastore in {g.datastore for g in self._vms.guests.values()}:
-                self._begin(self._rounds, datastore, partial(self._look, datastore))
+                if datastore not in self._rounds:
+                    look = partial(self._look, datastore)
+                    self._rounds[datastore] = Rounds(partial(self._logged, datastore, look))
+                self._rounds[datastore].begin()
 
     def _follow_armed(self, is_armed: bool, now: float) -> None:
         """What is frozen when high availability is turned off goes on like what was frozen before: nobody else
@@ -77,7 +81,9 @@ class Holding:
                 self._armed_at = None
 
     def close(self) -> None:
-        for task in (*self._rounds.values(), *self._works.values()):
+        for rounds in self._rounds.values():
+            rounds.cut_off()
+        for task in self._works.values():
             task.cancel()
 
     def _freeze_overdue(self) -> None:
@@ -100,7 +106,8 @@ class Holding:
         """It is still the one in care, and nobody is ending it."""
         if guest.is_handed_over or guest.busy == "killing" or guest.ended.is_set():
             return False
-        return self._vms.guests.get(guest.name) is guest
+        guests = self._vms.guests
+        return guest.name in guests and guests[guest.name] is guest
 
     # vms that run ----------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Holding:
                 lease = await read_own(store, guest.name, guest.epoch)
                 if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
                     guest.machine.freeze()
-                    self._begin(self._works, guest.name, partial(self._settle_lost, guest))
+                    self._begin(guest.name, partial(self._settle_lost, guest))
             except Exception as error:
                 _log_failure(guest.name, error)
 
@@ -217,12 +224,12 @@ class Holding:
 
     # work ----------------------------------------------------------------------------------------------
 
-    def _begin(self, works: dict[str, asyncio.Task[None]], name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """One at a time for each name."""
-        running = works.get(name)
+    def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """One at a time for each vm."""
+        running = self._works.get(name)
         if running is not None and not running.done():
             return
-        works[name] = asyncio.create_task(self._logged(name, work))
+        self._works[name] = asyncio.create_task(self._logged(name, work))
 
     @staticmethod
     async def _logged(name: str, work: Callable[[], Awaitable[None]]) -> None:
