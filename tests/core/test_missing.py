@@ -58,6 +58,40 @@ def test_a_start_the_registry_never_heard_of_is_known_from_a_failed_host(
     assert bool(missing([of], [host(Verdict.FAILED, "web", epoch=epoch)])) is is_missing
 
 
+def kept_frozen(epoch: int, uuid: str = "") -> HostStatus:
+    """By a host that is heard and has lost the vm's storage."""
+    vm = VmReport(name="web", state=VmState.FROZEN, epoch=epoch, memory_bytes=1, cpus=1, uuid=uuid)
+    lost = status("h1", 1, vms=(vm,))
+    return lost.model_copy(update={"verdict": Verdict.STORAGE_LOST, "frozen_on": ("nfs1",)})
+
+
+def ran(epoch: int) -> HostStatus:
+    return host(Verdict.FAILED, "web", epoch=epoch, dead_on=("nfs1",))
+
+
+@pytest.mark.parametrize(
+    ("frozen", "others", "is_past"),
+    [
+        (kept_frozen(3), [], False),
+        (kept_frozen(2), [], True),  # taken over, as the registry knows
+        (kept_frozen(3), [ran(3)], False),
+        (kept_frozen(3), [ran(4)], True),  # taken over by a host that died, which the registry never heard of
+        (kept_frozen(4), [ran(3)], False),
+        (kept_frozen(9, uuid="of an earlier web"), [], True),  # deleted, and made anew under its name
+    ],
+)
+def test_what_a_host_keeps_frozen_after_it_was_taken_over_hides_nothing(
+    frozen: HostStatus, others: list[HostStatus], is_past: bool
+) -> None:
+    of = record()
+    assert bool(missing([of], [frozen, *others])) is is_past
+    assert bool(stranded({"web": of}, [frozen, *others], {})) is not is_past
+
+
+def test_what_is_past_on_one_host_may_run_on_another() -> None:
+    assert missing([record()], [kept_frozen(2), host(Verdict.LIVE, "web", epoch=3)]) == []
+
+
 def test_vms_on_hosts_that_lost_their_storage_are_stranded_since_the_last_beat() -> None:
     lost = host(
         Verdict.STORAGE_LOST,

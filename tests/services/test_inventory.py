@@ -68,3 +68,34 @@ async def test_a_list_is_another_one_when_something_in_it_changed(inventory: Inv
     await inventory.put("vms/a", VmRecord(definition=vm, datastore="ds", host="host2"))
     assert [r.host for r in before] == ["host1"]
     assert [r.host for r in inventory.vms()] == [inventory.vm("a").host] == ["host2"]
+
+
+async def test_what_was_seen_of_a_vm_says_nothing_of_another_one_that_has_its_name_now() -> None:
+    """A host tells late that its vm was stopped: that was deleted meanwhile, and made anew."""
+    registry = MemoryRegistry()
+    here, elsewhere = Inventory(registry, FastClock(), []), Inventory(registry, FastClock(), [])
+    old = VmRecord(definition=definition(name="a", uuid="old"), datastore="ds", wanted="running")
+    new = VmRecord(definition=definition(name="a", uuid="new"), datastore="ds", wanted="running", epoch=1)
+    await here.put("vms/a", old)
+    here.observe(Observation(vm="a", observed=VmState.STOPPED, host="host1", epoch=4, wanted="stopped"))
+    await elsewhere.delete("vms/a")
+    await elsewhere.put("vms/a", new)
+    await here._load()
+    assert here.vm("a") == new
+    late = here._pending["a"]
+    await here._write_observation(late)
+    await elsewhere._load()
+    assert (elsewhere.vm("a"), here._pending) == (new, {})
+    here._pending["a"] = late
+    here.observe(Observation(vm="a", observed=VmState.RUNNING, host="host1", epoch=2))
+    assert (here._pending["a"].epoch, here.vm("a").epoch) == (2, 2)
+
+
+async def test_a_uuid_that_was_changed_by_hand_is_learned_with_the_definition(inventory: Inventory) -> None:
+    await inventory.put("vms/a", VmRecord(definition=definition(name="a", uuid="old"), datastore="ds"))
+    edited = definition(name="a", uuid="edited")
+    inventory.observe(Observation(vm="a", observed=VmState.RUNNING, host="h", epoch=1, definition=edited))
+    inventory.observe(Observation(vm="a", observed=VmState.STOPPED, host="h", epoch=2))
+    await inventory._write_observation(inventory._pending["a"])
+    await inventory._load()
+    assert (inventory.vm("a").definition.uuid, inventory.vm("a").observed) == ("edited", VmState.STOPPED)

@@ -35,3 +35,14 @@ async def test_no_lease_is_believed_only_where_the_vm_is_gone_too() -> None:
     host.folders.read = damaged  # type: ignore[method-assign, assignment]
     with pytest.raises(StorageError, match="old lease"):
         await read_own(store, "web", 1)
+
+
+async def test_a_folder_that_is_another_vms_by_now_is_no_old_listing() -> None:
+    """It was deleted and made anew: its epochs begin at 1."""
+    host = HeldHost()
+    store = host.vms.mounted("ds")
+    host.leases["ds"].link("web", OTHER)
+    uuid = (await store.folders.read("web")).uuid
+    with pytest.raises(StorageError, match="old lease"):
+        await read_own(store, "web", 7, uuid)
+    assert await read_own(store, "web", 7, "of an earlier web") is None

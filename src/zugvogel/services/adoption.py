@@ -21,7 +21,7 @@ from zugvogel.services.letting_go import NEVER, may_go
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
 from zugvogel.services.migration.recovery import MigrationRecovery
-from zugvogel.services.own_lease import read_own
+from zugvogel.services.own_lease import read_own, uuid_of
 from zugvogel.services.suspend.recovery import SuspendRecovery
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class Adoption:
     async def _lease_when_readable(self, machine: Machine, datastore: str) -> Lease | None:
         while True:
             try:
-                return await read_own(self._vms.mounted(datastore), machine.vm, _epoch_of(machine))
+                store = self._vms.mounted(datastore)
+                return await read_own(store, machine.vm, _epoch_of(machine), uuid_of(machine))
             except ZugvogelError as error:
                 log.warning("%s: lease not readable yet: %s", machine.vm, error)
                 await self._vms.clock.sleep(1.0)

@@ -51,6 +51,9 @@ class Observation(Model):
     """Empty: leave what is wanted as it is."""
     definition: VmDefinition | None = None
     """As it was started: `vm.toml` may have been edited by hand. None: leave what is recorded."""
+    uuid: str = ""
+    """Of the vm; it says nothing of another one that was made under its name since. Empty: of the one that this
+    host knows when it tells."""
 
 
 class _Values(dict[str, bytes]):
@@ -321,12 +324,18 @@ class Inventory:
 
     def observe(self, seen: Observation) -> None:
         """Queue an observation; never blocks. The replica shows it at once, the registry when it can."""
+        record = self._one(f"vms/{seen.vm}", VmRecord)
         known = self._pending.get(seen.vm)
+        if not seen.uuid and record is not None:
+            is_changed = known is not None and known.definition is not None  # the registry knows the old one yet
+            uuid = known.uuid if known is not None and is_changed else record.definition.uuid
+            seen = seen.model_copy(update={"uuid": uuid})
+        if known is not None and known.uuid != seen.uuid:
+            known = None
         if known is None or seen.epoch >= known.epoch:
             if known is not None and seen.definition is None:
                 seen = seen.model_copy(update={"definition": known.definition})
             self._pending[seen.vm] = seen
-        record = self._one(f"vms/{seen.vm}", VmRecord)
         if record is not None:
             self._values[f"vms/{seen.vm}"] = apply_observation(record, seen).model_dump_json().encode()
         self._wake.set()
@@ -440,8 +449,8 @@ def _ordinal(host: Host) -> int:
 
 
 def apply_observation(record: VmRecord, seen: Observation) -> VmRecord:
-    """The record with `seen` in it; unchanged when a higher epoch was seen before."""
-    if seen.epoch < record.epoch:
+    """The record with `seen` in it; unchanged when a higher epoch was seen before, or it was of another vm."""
+    if seen.epoch < record.epoch or seen.uuid not in {"", record.definition.uuid}:
         return record
     update: dict[str, object] = {
         "observed": seen.observed,

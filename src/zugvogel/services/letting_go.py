@@ -49,7 +49,7 @@ async def may_go(vms: LocalVms, guest: Guest, since: float) -> bool:
 async def _link(vms: LocalVms, guest: Guest) -> bool:
     """Raises where the outcome is not known, as for a claim that others were faster with."""
     store = vms.mounted(guest.datastore)
-    lease = await read_own(store, guest.name, guest.epoch)
+    lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
     if not lease_rules.holds(lease, vms.me):
         return False
     claim = lease_rules.go_on(lease, guest.name, vms.me, why=WHY, at=vms.clock.now_iso())

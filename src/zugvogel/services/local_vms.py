@@ -482,6 +482,10 @@ class LocalVms:
         """Vms whose QEMU outlived an earlier agent and is not in care yet. None: not known yet."""
         return frozenset(self._expected) if self._expected is not None else None
 
+    def left_unread(self, name: str) -> tuple[Machine, str] | None:
+        """The QEMU of a vm, with its datastore, that outlived an earlier agent and whose lease is not read yet."""
+        return self.unclaimed.get(name) if self._expected is not None and name in self._expected else None
+
     def is_in_care(self, name: str) -> bool:
         """Something of the vm is here: its QEMU, or its start or end."""
         return name in self._ending or self.may_have_process(name)

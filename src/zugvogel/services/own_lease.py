@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from zugvogel.domain.lease import Lease
 from zugvogel.errors import InvalidInput, NotFound, StorageError
+from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.storage import MountedDatastore
 
 
-async def read_own(store: MountedDatastore, vm: str, epoch: int) -> Lease | None:
-    """`epoch`: the last one that this host linked for the vm. None: the vm is gone from the datastore. Raises
-    `StorageError` for a reading that is older than what this host did itself: a client of a network file system
-    may show one, and it says nothing of now."""
+async def read_own(store: MountedDatastore, vm: str, epoch: int, uuid: str = "") -> Lease | None:
+    """`epoch`: the last one that this host linked for the vm. None: the vm is gone from the datastore, or what has
+    its name there now has another `uuid`: it was deleted, and made anew. Raises `StorageError` for
+    a reading that is older than what this host did itself: a client of a network file system may show one, and it
+    says nothing of now."""
     lease = await store.leases.read(vm)
     if lease is not None and lease.epoch >= epoch:
         return lease
-    if lease is None and not await _has_folder(store, vm):
+    uuid_there = await _uuid_there(store, vm)
+    is_another = bool(uuid and uuid_there and uuid_there != uuid)
+    if is_another or (lease is None and uuid_there is None):
         return None
     shown = f"epoch {lease.epoch}" if lease is not None else "none"
     raise StorageError(
@@ -23,11 +27,16 @@ async def read_own(store: MountedDatastore, vm: str, epoch: int) -> Lease | None
     )
 
 
-async def _has_folder(store: MountedDatastore, vm: str) -> bool:
+def uuid_of(machine: Machine) -> str:
+    """Of the vm that it was spawned for."""
+    return str((machine.tags.get("definition") or {}).get("uuid", ""))
+
+
+async def _uuid_there(store: MountedDatastore, vm: str) -> str | None:
+    """Of the vm whose folder it is; empty: not known. None: there is no folder."""
     try:
-        await store.folders.read(vm)
+        return (await store.folders.read(vm)).uuid
     except NotFound:
-        return False
+        return None
     except InvalidInput:
-        return True
-    return True
+        return ""

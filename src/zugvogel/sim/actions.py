@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zugvogel.domain.requests import Maintenance, MigrateVm, StartVm, StopVm
+from zugvogel.domain.requests import CreateVm, Maintenance, MigrateVm, NewDisk, StartVm, StopVm
 from zugvogel.errors import ZugvogelError
 from zugvogel.sim.agent import SimAgent
 from zugvogel.sim.host import SimHost
@@ -63,6 +63,8 @@ class Actions:
         self._wishes: dict[str, Callable[[Action, Any], Awaitable[Any]]] = {
             "vm_start": lambda a, ops: ops.start_vm(str(a.vm), StartVm(host=a.to or a.host)),
             "vm_stop": lambda a, ops: ops.stop_vm(str(a.vm), StopVm()),
+            "vm_delete": lambda a, ops: ops.delete_vm(str(a.vm)),
+            "vm_create": lambda a, ops: ops.create_vm(self._as_before(str(a.vm))),
             "vm_migrate": lambda a, ops: ops.migrate_vm(str(a.vm), MigrateVm(target=a.to or a.host, mode=a.mode)),
             "setting": lambda a, ops: ops.set_setting(a.name, a.value),
             "reconfigure": lambda a, ops: ops.reconfigure_roles(),
@@ -114,6 +116,20 @@ class Actions:
         killed = self._world.registry.killed
         (killed.add if is_killed else killed.discard)(host.name)
         self._world.topology_changed()
+
+    def _as_before(self, vm: str) -> CreateVm:
+        """Another vm of the same name and kind."""
+        first, datastore = self._world.vms[vm]
+        return CreateVm(
+            name=vm,
+            memory_bytes=first.memory_bytes,
+            cpus=first.cpus,
+            datastore=datastore,
+            networks=tuple(nic.network for nic in first.nics),
+            disks=tuple(NewDisk(size_bytes=disk.size_bytes) for disk in first.disks),
+            ha=first.ha,
+            is_forced=True,
+        )
 
     # wishes ----------------------------------------------------------------------------------------
 

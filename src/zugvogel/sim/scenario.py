@@ -25,23 +25,25 @@ Do = Literal[
     "agent_kill", "agent_start", "agent_pause", "agent_resume", "guard_kill",
     "etcd_kill", "etcd_start", "fence_break",
     "maintenance_on", "maintenance_off", "reconfigure", "setting", "confirm_dead",
-    "vm_start", "vm_stop", "vm_migrate", "vm_crash",
+    "vm_start", "vm_stop", "vm_migrate", "vm_crash", "vm_delete", "vm_create",
 ]  # fmt: skip
 
 WISHES = frozenset(
     {
         "maintenance_on", "maintenance_off", "reconfigure", "setting", "confirm_dead",
-        "vm_start", "vm_stop", "vm_migrate",
+        "vm_start", "vm_stop", "vm_migrate", "vm_delete", "vm_create",
     }
 )  # fmt: skip
 _OF_NOBODY = frozenset({"partition", "heal", "reconfigure", "setting"})
-_OF_VM = frozenset({"vm_start", "vm_stop", "vm_migrate", "vm_crash"})
+_OF_VM = frozenset({"vm_start", "vm_stop", "vm_migrate", "vm_crash", "vm_delete", "vm_create"})
 _OF_ONE_HOST = frozenset({"maintenance_on", "maintenance_off", "confirm_dead"})
 _TAKES = {
     "vm_start": {"vm", "to", "host"},
     "vm_stop": {"vm"},
     "vm_migrate": {"vm", "to", "host", "mode"},
     "vm_crash": {"vm"},
+    "vm_delete": {"vm"},
+    "vm_create": {"vm"},
     "setting": {"name", "value"},
     "reconfigure": set[str](),
     "partition": {"groups", "is_one_way"},

@@ -71,6 +71,8 @@ class World:
         self._records: dict[str, Host] = {}
         self._voters: list[str] | None = None
         self._tokens = 0
+        self.vms: dict[str, tuple[VmDefinition, str]] = {}
+        """As they were at first, with their datastores."""
         self._boots_in_s: dict[str, float] = {}
         self._booted_at: dict[str, float] = {}
         rng = random.Random(f"{seed}/delays")
@@ -148,6 +150,7 @@ class World:
     def add_vm(self, definition: VmDefinition, datastore: str, boots_in_s: float = BOOTS_IN_S) -> None:
         """`boots_in_s`: from a boot of its guest until its agent answers."""
         self._boots_in_s[definition.name] = boots_in_s
+        self.vms[definition.name] = (definition, datastore)
         self.files[datastore].folders[definition.name] = Folder(definition, files={"disk0": 1})
         record = VmRecord(definition=definition, datastore=datastore)
         self._put(f"vms/{definition.name}", record.model_dump_json())

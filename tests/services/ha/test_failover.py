@@ -1173,6 +1173,47 @@ async def test_a_vm_that_ended_on_a_host_without_storage_is_given_up_too(make: M
     assert world.running("web") in (["h2"], ["h3"])
 
 
+@pytest.mark.parametrize(
+    ("payload", "beat_age_s", "why_not"),
+    [
+        ({"epoch": 1}, 150.0, ""),
+        ({"epoch": 2}, 150.0, ""),  # this host may have linked it and not know
+        ({"epoch": 0}, 150.0, "was started here later than epoch 0"),
+        ({"epoch": 1}, None, "work again, so web stays there"),
+        ({"epoch": 1, "dead_heir": "h2"}, 150.0, "still looks at what it has of web"),
+    ],
+)
+async def test_what_an_agent_that_was_started_again_cannot_look_at_is_given_up_too(
+    make: Make, payload: dict[str, Any], beat_age_s: float | None, why_not: str
+) -> None:
+    """The lease of a QEMU that outlived the agent before is never read while the datastore does not answer."""
+    world = await make()
+    await world.add("web")
+    node, machine = world.nodes["h1"], world.machine("web")
+    machine.tags["epoch"] = 1
+    node.vms.guests.pop("web").is_handed_over = True
+    node.vms.expect(["web"])
+    node.vms.run_unclaimed(machine, "nfs1")
+    if beat_age_s is not None:
+        world.beat_ages_s["h1"] = beat_age_s
+    asked = asyncio.create_task(node.starting.handlers()["ha.give_up"]({"vm": "web", **payload}))
+    await world.pass_time(12)
+    assert asked.done()
+    assert why_not in str(asked.exception() or "")
+    assert machine.is_alive is bool(why_not)
+
+
+async def test_an_epoch_that_a_host_linked_without_knowing_keeps_no_vm_there(make: Make) -> None:
+    """Its storage carried the claim out and could not say so any more."""
+    world = await make()
+    await world.add("web")
+    world.files.leases["web"].append(world.lease("web").model_copy(update={"epoch": 2}))
+    world.verdicts["h1"] = Verdict.STORAGE_LOST
+    world.beat_ages_s["h1"] = 141.0
+    await world.pass_time(15)
+    assert world.running("web") in (["h2"], ["h3"])
+
+
 async def test_what_is_being_started_is_not_given_up(make: Make) -> None:
     world = await make()
     await world.add("web", at=None)

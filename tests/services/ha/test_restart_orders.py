@@ -207,3 +207,15 @@ async def test_restarts_that_never_began_are_no_failures_of_the_vms_own(world: W
     await world.pass_time(70)
     assert orders.own_failures("web", 3600) == 1  # another host's, which did begin, or is under way
     assert note_of(world, "web").own_failures <= 1
+
+
+async def test_a_vm_that_was_made_anew_under_a_name_has_no_history(world: World) -> None:
+    await world.add("web")
+    orders = world.nodes["h2"].failover._orders
+    orders._history("web").own.append(world.clock.now)
+    assert orders.own_failures("web", 60.0) == 1
+    inventory = world.nodes["h2"].inventory
+    record = inventory.vm("web")
+    anew = record.definition.model_copy(update={"uuid": "another"})
+    await inventory.put("vms/web", record.model_copy(update={"definition": anew}))
+    assert orders.own_failures("web", 60.0) == 0

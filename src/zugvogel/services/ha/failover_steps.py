@@ -239,11 +239,12 @@ class FailoverSteps:
         self, store: MountedDatastore, decision: AskToGiveUp, statuses: Callable[[], Sequence[HostStatus]]
     ) -> None:
         """The host has no way to the lease itself, or waits for an heir that is dead. Its answer says that no
-        process of the vm is left there, and it starts none without a claim."""
+        process of the vm is left there, and it starts none without a claim. It may have linked an epoch since
+        without knowing: its storage carried that out and could not say so any more."""
         vm, host, heir = decision.vm, decision.host, decision.dead_heir
         lease = await store.leases.read(vm)
         seen_at = self._clock.monotonic()
-        is_judged = lease is not None and lease.state is LeaseState.RUNNING and lease.epoch == decision.epoch
+        is_judged = lease is not None and lease.state is LeaseState.RUNNING and lease.epoch >= decision.epoch
         is_held = is_judged and lease is not None and lease.holder is not None and lease.holder.host == host
         acts = self._acts_on(store.datastore.name)
         if lease is None or not is_held or (lease.heir or "") != heir or not acts:

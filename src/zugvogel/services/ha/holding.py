@@ -120,7 +120,7 @@ class Holding:
             if guest.datastore != datastore or not self._is_at_rest(guest):
                 continue
             try:
-                lease = await read_own(store, guest.name, guest.epoch)
+                lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
                 if not lease_rules.holds(lease, self._vms.me) and self._is_at_rest(guest):
                     guest.machine.freeze()
                     self._begin(guest.name, partial(self._settle_lost, guest))
@@ -139,7 +139,9 @@ class Holding:
         """It is frozen. Nobody gives a lease back to this host, so the second look must show the same; one that
         does not was no reason to end it, and then it goes on as any frozen vm."""
         try:
-            lease = await read_own(self._vms.mounted(guest.datastore), guest.name, guest.epoch)
+            lease = await read_own(
+                self._vms.mounted(guest.datastore), guest.name, guest.epoch, guest.definition.uuid
+            )
         except ZugvogelError:
             self._tell_frozen(guest)
             raise
@@ -212,6 +214,7 @@ class Holding:
                     host=self._vms.host,
                     epoch=guest.epoch,
                     why="its lease is gone from the datastore",
+                    uuid=guest.definition.uuid,
                 )
             )
         self._vms.events.emit(

@@ -71,9 +71,10 @@ class UnderWay:
 
 @dataclass(slots=True)
 class _History:
-    """Of one vm. `refusals`: host -> (why, until). `unanswered`: orders in a row that no host answered. `own`:
-    restarts after failures of its own."""
+    """Of one vm, `uuid` empty while it is not known. `refusals`: host -> (why, until). `unanswered`: orders
+    in a row that no host answered. `own`: restarts after failures of its own."""
 
+    uuid: str = ""
     record: RestartRecord | None = None
     is_read: bool = False
     ordered_at: float | None = None
@@ -150,7 +151,16 @@ class RestartOrders:
         return {host: why for host, (why, until) in self._history(vm).refusals.items() if until > now}
 
     def _history(self, vm: str) -> _History:
-        return self._histories.setdefault(vm, _History())
+        """Of the vm that has this name now: one that was made anew under it has none yet."""
+        try:
+            uuid = self._inventory.vm(vm).definition.uuid
+        except NotFound:
+            return self._histories.setdefault(vm, _History())
+        known = self._histories.get(vm)
+        if known is None or known.uuid not in {"", uuid}:
+            known = self._histories[vm] = _History()
+        known.uuid = uuid
+        return known
 
     # giving ------------------------------------------------------------------------------------------
 

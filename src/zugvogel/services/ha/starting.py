@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from zugvogel.domain.ha import StartAnswer, StartOrder
-from zugvogel.errors import ImageLocked, InvalidInput, ProcedureFailed, Refused, ZugvogelError
+from zugvogel.errors import ImageLocked, InvalidInput, ProcedureFailed, Refused, Unreachable, ZugvogelError
+from zugvogel.ports.hypervisor import Machine
 from zugvogel.ports.peers import Handler
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.local_vms import Guest, LocalVms
@@ -162,8 +163,15 @@ class StartOrders:
         """End the QEMU of a vm whose datastore this host does not reach, or (`dead_heir`) whose live migration was
         to run it on a host that is dead. An answer says that no process of it is left here; none is started
         without a claim. Raises where that cannot be said."""
-        name, epoch = str(payload["vm"]), int(payload["epoch"])
-        await self._vms.looked_at(name)
+        name, epoch, dead_heir = str(payload["vm"]), int(payload["epoch"]), str(payload.get("dead_heir", ""))
+        try:
+            await self._vms.looked_at(name)
+        except Unreachable:
+            left = self._vms.left_unread(name)
+            if left is None or dead_heir:
+                raise
+            await self._end_left(*left, epoch)
+            return {}
         guest = self._vms.guests.get(name)
         if guest is None:
             if self._vms.may_have_process(name):
@@ -171,15 +179,26 @@ class StartOrders:
             return {}
         if guest.epoch > epoch:  # a lower one: a claim of this host whose outcome it does not know
             raise Refused(f"{name} runs here at epoch {guest.epoch}, not {epoch}", "its lease has gone on")
-        dead_heir = str(payload.get("dead_heir", ""))
         self._refuse_keeping(guest, dead_heir)
         guest.failure_why = (
             f"{dead_heir}, which was to run it from here on, died"
             if dead_heir
             else f"{self._vms.host} had lost datastore {guest.datastore}, so it was given up"
         )
-        await self._kill(guest)
+        try:
+            await self._kill(guest.machine)
+        except ProcedureFailed:
+            guest.failure_why = ""
+            raise
         return {}
+
+    async def _end_left(self, machine: Machine, datastore: str, epoch: int) -> None:
+        """One that outlived an earlier agent, and whose lease this one could not read yet: its datastore does not
+        answer. It is settled as any other whose QEMU has ended when that does."""
+        if int(machine.tags.get("epoch", 0)) > epoch:
+            raise Refused(f"{machine.vm} was started here later than epoch {epoch}", "its lease has gone on")
+        self._refuse_usable(machine.vm, datastore)
+        await self._kill(machine)
 
     def _refuse_keeping(self, guest: Guest, dead_heir: str) -> None:
         """Raises for a vm that this host does better to keep."""
@@ -190,21 +209,23 @@ class StartOrders:
             return
         if guest.is_in_move:
             raise Refused(f"{name} is {guest.busy}", "see: zv task list")
-        if self._usable(guest.datastore)[0]:
+        self._refuse_usable(name, guest.datastore)
+
+    def _refuse_usable(self, name: str, datastore: str) -> None:
+        if self._usable(datastore)[0]:
             raise Refused(
-                f"the beats of {self._vms.host} on {guest.datastore} work again, so {name} stays there",
+                f"the beats of {self._vms.host} on {datastore} work again, so {name} stays there",
                 f"see: zv ha explain {self._vms.host}",
             )
 
-    async def _kill(self, guest: Guest) -> None:
+    async def _kill(self, machine: Machine) -> None:
         try:
             async with asyncio.timeout(KILL_S):
-                await guest.machine.kill()
+                await machine.kill()
         except TimeoutError:
-            log.warning("%s: its QEMU did not end within %.0f s", guest.name, KILL_S)
-        if guest.machine.is_alive:
-            guest.failure_why = ""
+            log.warning("%s: its QEMU did not end within %.0f s", machine.vm, KILL_S)
+        if machine.is_alive:
             raise ProcedureFailed(
-                f"the QEMU of {guest.name} on {self._vms.host} cannot be ended: it waits for its disk",
+                f"the QEMU of {machine.vm} on {self._vms.host} cannot be ended: it waits for its disk",
                 f"cut the power of {self._vms.host}, then: zv host confirm-dead {self._vms.host}",
             )

@@ -16,7 +16,7 @@ from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.local_vms import LocalVms
-from zugvogel.services.own_lease import read_own
+from zugvogel.services.own_lease import read_own, uuid_of
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Thawing:
         self._guarding.tell()
         if not await self._is_let_go(name):
             return WAITS
-        lease = await read_own(store, name, epoch)
+        lease = await read_own(store, name, epoch, uuid_of(machine))
         if not lease_rules.holds(lease, self._vms.me):
             return Thaw(Step.LOST, lease)
         claim = lease_rules.go_on(lease, name, self._vms.me, why=WHY, at=self._clock.now_iso())

@@ -82,7 +82,7 @@ class SuspendRecovery:
         while True:
             try:
                 store = self._vms.mounted(guest.datastore)
-                lease = await read_own(store, guest.name, guest.epoch)
+                lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
                 if lease is None or lease.state is not LeaseState.RUNNING or lease.holder != self._vms.me:
                     guest.is_handed_over = True
                     self._vms.guests.pop(guest.name, None)
