@@ -58,7 +58,14 @@ class World:
 
     def __post_init__(self) -> None:
         self.guest = SimpleNamespace(
-            name="web1", machine=self.machine, datastore="shared", is_paused=True, busy="", frozen_why="", epoch=7
+            name="web1",
+            machine=self.machine,
+            datastore="shared",
+            is_paused=True,
+            busy="",
+            frozen_why="",
+            epoch=7,
+            definition=SimpleNamespace(uuid=""),
         )
         self.evidence: dict[str, Any] = {}
         store = SimpleNamespace(
