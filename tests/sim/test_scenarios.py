@@ -10,7 +10,12 @@ from zugvogel.sim.run import run
 from zugvogel.sim.scenario import load, shipped
 
 SCENARIOS = shipped()
-KNOWN_GAPS: dict[str, str] = {}
+KNOWN_GAPS: dict[str, str] = {
+    "a-live-migration-while-its-target-loses-its-storage-for-good": (
+        "the target runs the vm and cannot claim it: it stays frozen there until the storage works again, since "
+        "das.apdtimeout asks no heir to give a vm up"
+    ),
+}
 """What the product does not do yet; a test that passes nevertheless is told."""
 
 

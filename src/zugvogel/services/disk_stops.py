@@ -94,7 +94,7 @@ class DiskStops:
         """The lease is read first: that it is still this host's means that nobody else wrote to the images.
         Returns also where they were left as they were, and `cont` may be tried; raises where they are not open."""
         store = self._vms.mounted(guest.datastore)
-        lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
+        lease = await read_own(store, guest.name, guest.epoch)
         if not lease_rules.holds(lease, self._vms.me):
             raise Refused(f"the lease of {guest.name} is not this host's", "it is ended")
         if guest.busy:

@@ -201,14 +201,14 @@ class StartOrders:
         await self._kill(machine)
 
     def _refuse_keeping(self, guest: Guest, dead_heir: str) -> None:
-        """Raises for a vm that this host does better to keep."""
+        """Raises for a vm that this host does better to keep. A move that is under way is no reason: without the
+        datastore it does not end, and whatever it is about to claim, only one epoch follows the one that was
+        judged."""
         name = guest.name
         if dead_heir:
             if guest.machine.is_alive and not guest.awaits_heir:
                 raise Refused(f"{name} has not been handed over to {dead_heir}", f"see: zv vm show {name}")
             return
-        if guest.is_in_move:
-            raise Refused(f"{name} is {guest.busy}", "see: zv task list")
         self._refuse_usable(name, guest.datastore)
 
     def _refuse_usable(self, name: str, datastore: str) -> None:
