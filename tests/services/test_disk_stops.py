@@ -58,14 +58,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.guest = SimpleNamespace(
-            name="web1",
-            machine=self.machine,
-            datastore="shared",
-            is_paused=True,
-            busy="",
-            frozen_why="",
-            epoch=7,
-            definition=SimpleNamespace(uuid=""),
+            name="web1", machine=self.machine, datastore="shared", is_paused=True, busy="", frozen_why="", epoch=7
         )
         self.evidence: dict[str, Any] = {}
         store = SimpleNamespace(
