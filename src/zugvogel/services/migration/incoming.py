@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from zugvogel.core import lease_rules
 from zugvogel.core.checks import MEMORY_OVERHEAD_BYTES
-from zugvogel.domain.lease import Lease
 from zugvogel.domain.migration import IncomingReady, IncomingRequest, IncomingStatus, TargetPhase
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmState
-from zugvogel.errors import LeaseTaken, NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
+from zugvogel.errors import NotFound, ProcedureFailed, Refused, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus
 from zugvogel.services.inventory import Observation
 from zugvogel.services.letting_go import NEVER, may_go
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
+from zugvogel.services.migration.heir_claim import HeirClaim
 from zugvogel.services.migration.records import MigrationRecords
 
 log = logging.getLogger(__name__)
@@ -352,19 +351,18 @@ class IncomingMigrations:
             log.warning("%s: not announced: %s", session.vm, error)
 
     async def _claim(self, session: Session, machine: Machine) -> None:
-        """The heir claims the next epoch; until it can, it counts as holder (it was given the word)."""
         since = self._clock.monotonic()
-        lease = await self._link_claim(session)
+        claim = HeirClaim(self._vms, machine, session.definition, session.datastore, session.source, session.id)
+        lease = await claim.link()
         if lease is None:
             await machine.kill()
             session.has_run = True  # whether it did or not, nobody else goes on from here
-            session.phase, session.why = TargetPhase.GONE, "its lease was taken over by another host"
-            self._vms.events.emit(
-                "vm.fenced",
-                session.vm,
-                f"{self._vms.host} ended its QEMU of {session.vm}: the lease went elsewhere",
-                severity=Severity.ERROR,
-            )
+            session.phase, session.why = TargetPhase.GONE, claim.why
+            told = f"{self._vms.host} ended its QEMU of {session.vm}: {claim.why}"
+            if claim.is_elsewhere:
+                self._vms.events.emit("vm.fenced", session.vm, told, severity=Severity.ERROR)
+            else:
+                log.error("%s", told)  # the source tells it, and what follows
             return
         guest = self._vms.admit(machine, session.definition, session.datastore, lease.epoch)
         guest.is_paused = session.is_paused
@@ -405,29 +403,6 @@ class IncomingMigrations:
             return True
         await guest.machine.kill()
         return False
-
-    async def _link_claim(self, session: Session) -> Lease | None:
-        """The lease that makes this host the holder. None only when the lease was read and belongs to somebody
-        else: an outcome that is not known is asked for again."""
-        why, at = f"live migration from {session.source}", self._clock.now_iso()
-        while True:
-            try:
-                leases = self._vms.mounted(session.datastore).leases
-                current = await leases.read(session.vm)
-                if current is not None and current.holder == self._vms.me:
-                    return current
-                if current is not None and current.heir != self._vms.host:
-                    log.error("%s: it runs here, but its lease is %s", session.vm, current)
-                    return None
-                claim = lease_rules.take_over_by_heir(
-                    current, session.vm, self._vms.me, session.id, why=why, at=at
-                )
-                return await leases.claim(claim)
-            except LeaseTaken:
-                continue  # perhaps our own claim, linked late: the next reading tells
-            except ZugvogelError as error:
-                log.warning("%s: the heir's claim is not written yet: %s", session.vm, error)
-                await self._clock.sleep(0.5)
 
     def _spawn_background(self, work: Any) -> None:
         task = asyncio.create_task(work)
