@@ -20,7 +20,8 @@ GIVE_UP_S = 45.0
 async def heir_never_runs(call: Caller, lease: Lease) -> str:
     """Why it does not, as the heir says."""
     vm, heir = lease.vm, str(lease.heir)
-    payload = {"migration_id": lease.migration_id, "vm": vm, "why": "the source is dead"}
+    id, why = lease.migration_id, "the source is dead"
+    payload = {"migration_id": id, "vm": vm, "why": why, "reaches_datastore": True}
     status = IncomingStatus.model_validate(await call(heir, "migration.abort", payload, timeout_s=ABORT_S))
     if status.phase is not TargetPhase.GONE:
         raise Refused(f"{heir} has taken {vm} over and is about to claim its lease", f"see: zv vm show {vm}")

@@ -244,7 +244,7 @@ class SourceActions:
             is_ours = lease is not None and lease.holder == self._vms.me  # linked anew after a freeze
             if lease is not None and lease.epoch > move.record.epoch and not is_ours:
                 return self._gone_on(move, lease)
-            refusal = await self._target_never_will(move)
+            refusal = await self._target_never_will(move, is_lease_read=lease is not None)
             if refusal is not None:
                 return refusal
             move.resume_at = move.resume_at or self._clock.monotonic()
@@ -266,11 +266,11 @@ class SourceActions:
             log.warning("%s: lease not read: %s", move.guest.name, error)
             return None
 
-    async def _target_never_will(self, move: Move) -> Event | None:
+    async def _target_never_will(self, move: Move, *, is_lease_read: bool) -> Event | None:
         """The event that proves that the target will not claim, or None. Where the target proves that it never
         ran the vm, the source can still go on. Silence proves nothing, however long: the vm may run there."""
         try:
-            status = await self._call(move, "migration.status", 1.0)
+            status = await self._call(move, "migration.status", 1.0, reaches_datastore=is_lease_read)
             if status.phase is TargetPhase.PREPARED:  # the word was lost, or its agent restarted over it
                 status = await self._call(move, "migration.word", WORD_TIMEOUT_S)
         except NotFound:

@@ -24,7 +24,7 @@ from zugvogel.services.inventory import Observation
 from zugvogel.services.letting_go import NEVER, may_go
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
-from zugvogel.services.migration.heir_claim import HeirClaim
+from zugvogel.services.migration.heir_claim import HeirClaim, Wanted
 from zugvogel.services.migration.records import MigrationRecords
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Session:
     since: float = NEVER
     is_paused: bool = False
     """QEMU stopped it after it ran here: a disk failed before this host's claim was linked."""
+    wanted: Wanted = field(default_factory=Wanted)
     patience_s: float = SILENCE_S
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     watcher: asyncio.Task[None] | None = None
@@ -236,6 +237,8 @@ class IncomingMigrations:
         if found is None:
             raise NotFound(f"{self._vms.host} knows nothing of this migration", "")
         found.heard_at = self._clock.monotonic()
+        if "reaches_datastore" in payload:
+            found.wanted.note(bool(payload["reaches_datastore"]), found.heard_at)
         return found
 
     def _status(self, session: Session) -> dict[str, Any]:
@@ -352,7 +355,15 @@ class IncomingMigrations:
 
     async def _claim(self, session: Session, machine: Machine) -> None:
         since = self._clock.monotonic()
-        claim = HeirClaim(self._vms, machine, session.definition, session.datastore, session.source, session.id)
+        claim = HeirClaim(
+            self._vms,
+            machine,
+            session.definition,
+            session.datastore,
+            session.source,
+            session.id,
+            session.wanted,
+        )
         lease = await claim.link()
         if lease is None:
             await machine.kill()

@@ -130,7 +130,7 @@ class MigrationRecovery:
         decides nothing: the vm may run there."""
         vm, id = lease.vm, lease.migration_id
         try:
-            status = await self._ask(lease, "migration.status")
+            status = await self._ask(lease, "migration.status", reaches_datastore=True)
             if status.phase is TargetPhase.PREPARED:
                 command = "migration.word" if await self._was_given(datastore, lease) else "migration.abort"
                 status = await self._ask(lease, command, why="the source's QEMU ended")
