@@ -211,6 +211,22 @@ def test_alive_a_vm_that_is_not_wanted_running_may_be_down(watched: Watched) -> 
     assert watched.rules() == set()
 
 
+@pytest.mark.parametrize(("has_majority", "rules"), [(False, set()), (True, {"alive"})])
+def test_alive_a_vm_that_was_stopped_while_the_registry_could_not_be_told_may_be_down(
+    watched: Watched, has_majority: bool, rules: set[str]
+) -> None:
+    watched.start("v1", "h1")
+    world = watched.world
+    if not has_majority:
+        world.registry.killed.update(world.hosts)
+        world.topology_changed()
+    world.machines_of("v1")[0].die("by hand")
+    world.hosts["h1"].kill_agent()
+    watched.link("v1", "h1")
+    world.run_until(world.loop.now + 320.0)
+    assert watched.rules() == rules
+
+
 def _set_role(world: World, name: str, role: Role) -> None:
     raw = world.registry.look(f"hosts/{name}")
     assert raw is not None

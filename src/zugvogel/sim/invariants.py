@@ -246,18 +246,23 @@ class Invariants:
         self._violated("alive", f"{vm}/{down_since:.0f}", f"{why}; lease: {_told(files, vm)}")
 
     def _stays_down(self, files: SharedFiles, record: VmRecord) -> bool:
-        """By a rule that waits for somebody."""
+        """By a rule that waits for somebody, or as a user asked for while the registry could not be told."""
         vm = record.definition.name
         chain = files.leases.get(vm)
         lease = chain.top if chain is not None else None
         if lease is not None and lease.state is LeaseState.RUNNING:
             return any(self._needs_word(files, record, side) for side in _sides(lease))
+        if lease is not None and lease.state is LeaseState.RELEASED and not lease.is_failure:
+            return lease.epoch > record.epoch and not self._is_registry_served()
         if lease is None or not lease.is_own_failure:
             return False
         lately = self._world.loop.now - float(self._settings["das.vmmonitoring.window"])
         failed = sum(at >= lately for at in self._own_failures.get(vm, ()))
         is_off = record.definition.ha.monitoring is Monitoring.OFF
         return failed >= (1 if is_off else int(self._settings["das.vmmonitoring.maxfailures"]))
+
+    def _is_registry_served(self) -> bool:
+        return any(self._world.registry.serves(host) for host in self._world.hosts)
 
     def _needs_word(self, files: SharedFiles, record: VmRecord, side: str) -> bool:
         """Nothing proves that `side`, which has no power, is dead."""
