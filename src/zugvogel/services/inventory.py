@@ -218,8 +218,7 @@ class Inventory:
         return found
 
     def datastores(self) -> list[Datastore]:
-        lists = self._values.lists
-        return lists["datastores/"] if "datastores/" in lists else self._all("datastores/", Datastore)
+        return self._all("datastores/", Datastore)
 
     def datastore(self, name: str) -> Datastore:
         found = self._one(f"datastores/{name}", Datastore)

@@ -64,8 +64,7 @@ async def run_all_every(
             else:
                 if failures and failures.pop(what, ""):
                     log.info("%s: works again", what)
-        left_s = interval_s() - (clock.monotonic() - started)
-        await clock.sleep(left_s if left_s > 0 else 0.0)
+        await clock.sleep(max(0.0, interval_s() - (clock.monotonic() - started)))
 
 
 def _tell(what: str, error: Exception, before: str) -> str:

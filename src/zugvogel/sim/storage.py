@@ -171,7 +171,7 @@ class SimLeases:
 
     async def read(self, vm: str) -> Lease | None:
         if self._path.is_quick():
-            return self._chains[vm].top if vm in self._chains else None
+            return self._look(vm)
         return await self._path.read(f"reading the lease of {vm}", lambda: self._look(vm), 1)
 
     def _look(self, vm: str) -> Lease | None:

@@ -93,10 +93,10 @@ class ReplayGuard:
         self._highest: dict[str, tuple[int, int]] = {}
 
     def admit(self, start: int, heartbeat: Heartbeat) -> bool:
-        host, mark = heartbeat.host, (start, heartbeat.sequence)
-        if host in self._highest and mark <= self._highest[host]:
+        mark = (start, heartbeat.sequence)
+        if mark <= self._highest.get(heartbeat.host, (-1, -1)):
             return False
-        self._highest[host] = mark
+        self._highest[heartbeat.host] = mark
         return True
 
 

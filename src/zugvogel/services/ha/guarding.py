@@ -42,8 +42,6 @@ class Guarding:
         """Datastores of `_all_known`."""
         self._orders = GuardOrders(is_armed=False, freeze_after_s=0.0)
         self._has_told = False
-        self._is_loaded = False
-        """The registry has been read; so it stays."""
         self._was_armed = self._before is not None and self._before.is_armed
         self._armed_at: float | None = None
         """When this agent told it so first; None: it is not armed, or was not told by this agent yet."""
@@ -108,10 +106,8 @@ class Guarding:
 
     def is_enabled(self) -> bool:
         """High availability is on. Before the registry has been read: as it was."""
-        inventory = self._vms.inventory
-        self._is_loaded = self._is_loaded or inventory.is_loaded.is_set()
-        if self._is_loaded:
-            return bool(inventory.setting("das.enabled"))
+        if self._vms.inventory.is_loaded.is_set():
+            return bool(self._vms.inventory.setting("das.enabled"))
         return self._before is not None and self._before.is_armed
 
     def freeze_after_s(self) -> float:
