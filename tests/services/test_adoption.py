@@ -34,7 +34,7 @@ class AgentStart:
 
     async def take_over(self) -> Guest | None:
         guest = await self.adoption.take_over(cast(Machine, self.machine))
-        self.host.close()
+        await self.host.close()
         return guest
 
 

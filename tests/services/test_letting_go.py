@@ -30,7 +30,7 @@ async def test_while_the_beats_work_nothing_is_read_or_linked() -> None:
     host.leases["ds"].is_broken = True
     assert await may_go(host.vms, guest, since)
     assert (guest.epoch, guest.frozen_why) == (1, "")
-    host.close()
+    await host.close()
 
 
 async def test_after_the_agent_stood_still_the_next_epoch_is_linked_first() -> None:
@@ -45,14 +45,14 @@ async def test_after_the_agent_stood_still_the_next_epoch_is_linked_first() -> N
     lease = host.leases["ds"].now("web")
     assert (lease.epoch, lease.holder, lease.migration_id, lease.is_to_resume) == (2, ME, "m1", True)
     assert (guest.epoch, guest.frozen_why) == (2, "")
-    host.close()
+    await host.close()
 
 
 async def test_a_claim_of_an_earlier_agent_is_always_renewed() -> None:
     host, guest, _, _ = await claimed()
     assert await may_go(host.vms, guest, NEVER)
     assert guest.epoch == 2
-    host.close()
+    await host.close()
 
 
 @pytest.mark.parametrize("holder", [None, OTHER])
@@ -64,7 +64,7 @@ async def test_what_was_taken_over_meanwhile_does_not_go(holder: Any) -> None:
     await settle()  # the beat works again before anything else of the agent goes on
     assert not await may_go(host.vms, guest, since)
     assert "cont" not in machine.done
-    host.close()
+    await host.close()
 
 
 async def test_of_two_links_one_wins() -> None:
@@ -75,7 +75,7 @@ async def test_of_two_links_one_wins() -> None:
     leases = host.leases["ds"]
     leases.on_claim = lambda: leases.now("web").epoch == 1 and leases.link("web", None)
     assert not await may_go(host.vms, guest, since)
-    host.close()
+    await host.close()
 
 
 async def test_one_that_is_frozen_is_waited_for_until_it_is_thawed_or_ended() -> None:
@@ -92,7 +92,7 @@ async def test_one_that_is_frozen_is_waited_for_until_it_is_thawed_or_ended() ->
     await settle()
     await machine.kill()
     assert not await going
-    host.close()
+    await host.close()
 
 
 async def test_a_datastore_that_fails_again_is_waited_out() -> None:
@@ -107,4 +107,4 @@ async def test_a_datastore_that_fails_again_is_waited_out() -> None:
     host.leases["ds"].is_broken = False
     assert await going
     assert guest.epoch == 2
-    host.close()
+    await host.close()

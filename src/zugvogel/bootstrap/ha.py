@@ -172,8 +172,9 @@ class HaServices:
         try:
             await run_all_every(w.clock, w.interval_s, ticks)
         finally:
-            for service in (w.beats, w.heartbeats, self.isolation, self.holding):
+            for service in (w.beats, w.heartbeats, self.isolation):
                 service.close()
+            await self.holding.stop()
 
     async def judging(self) -> None:
         """Once the agent knows its vms."""

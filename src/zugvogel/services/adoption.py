@@ -21,7 +21,7 @@ from zugvogel.services.letting_go import NEVER, may_go
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
 from zugvogel.services.migration.recovery import MigrationRecovery
-from zugvogel.services.own_lease import read_own, uuid_of
+from zugvogel.services.own_lease import epoch_of, read_own, uuid_of
 from zugvogel.services.suspend.recovery import SuspendRecovery
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Adoption:
         while True:
             try:
                 store = self._vms.mounted(datastore)
-                return await read_own(store, machine.vm, _epoch_of(machine), uuid_of(machine))
+                return await read_own(store, machine.vm, epoch_of(machine), uuid_of(machine))
             except ZugvogelError as error:
                 log.warning("%s: lease not readable yet: %s", machine.vm, error)
                 await self._vms.clock.sleep(1.0)
@@ -135,7 +135,7 @@ class Adoption:
         linked the next epoch. Returns when it goes on, or when its lease is not ours."""
         while machine.is_frozen:
             try:
-                epoch = _epoch_of(machine)
+                epoch = epoch_of(machine)
                 thaw = await self._thawing.attempt(machine, datastore, epoch) if self._thawing else WAITS
                 if thaw.step is Step.GOES_ON and thaw.lease is not None:
                     await machine.set_tags(epoch=thaw.lease.epoch)
@@ -264,11 +264,6 @@ class Adoption:
             )
         if is_behind and lease.state is LeaseState.RELEASED and lease.epoch > record.epoch:
             self._vms.ends.tell(lease, {})
-
-
-def _epoch_of(machine: Machine) -> int:
-    """The last one that an agent of this host noted of its vm."""
-    return int(machine.tags.get("epoch", 0))
 
 
 def _by_datastore(records: Iterable[VmRecord]) -> dict[str, list[VmRecord]]:

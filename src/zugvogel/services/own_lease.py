@@ -27,6 +27,11 @@ async def read_own(store: MountedDatastore, vm: str, epoch: int, uuid: str = "")
     )
 
 
+def epoch_of(machine: Machine) -> int:
+    """The last one that an agent of this host noted of its vm."""
+    return int(machine.tags.get("epoch", 0))
+
+
 def uuid_of(machine: Machine) -> str:
     """Of the vm that it was spawned for."""
     return str((machine.tags.get("definition") or {}).get("uuid", ""))

@@ -262,8 +262,8 @@ class HeldHost:
             await self.holding.tick()
             await settle()
 
-    def close(self) -> None:
-        self.holding.close()
+    async def close(self) -> None:
+        await self.holding.stop()
         for guest in self.vms.guests.values():
             if guest.watcher is not None:
                 guest.watcher.cancel()

@@ -25,7 +25,7 @@ from zugvogel.errors import DeadlineExceeded, NotFound, Refused, ZugvogelError
 from zugvogel.ports.hypervisor import MachineSpec
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import MIGRATING
-from zugvogel.services.migration.incoming import Session
+from zugvogel.services.migration.incoming_session import Session
 
 # a host dies ------------------------------------------------------------------------------
 

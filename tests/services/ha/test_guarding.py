@@ -80,7 +80,7 @@ async def test_what_the_new_agent_knows_itself_replaces_it_piece_by_piece() -> N
     assert host.orders.heard_at == 1001.5
     host.admit("old", pid=9)
     assert [v.pid for v in host.orders.vms] == [9]
-    host.close()
+    await host.close()
 
 
 async def test_a_beat_of_now_is_never_replaced_by_an_older_one() -> None:

@@ -88,7 +88,7 @@ async def test_an_own_newer_epoch_is_no_loss() -> None:
     host.leases["ds"].link("web", heir="h2", migration_id="m1")
     await host.seconds(2)
     assert (machine.done, host.told) == ([], [])
-    host.close()
+    await host.close()
 
 
 @pytest.mark.parametrize("busy", [MIGRATING, SAVING, LOOKING])
@@ -98,7 +98,7 @@ async def test_a_vm_in_a_move_is_left_to_the_move(busy: str) -> None:
     host.leases["ds"].link("web", OTHER)
     await host.seconds(2)
     assert (machine.done, host.told) == ([], [])
-    host.close()
+    await host.close()
 
 
 async def test_one_look_that_shows_another_holder_is_not_believed() -> None:
@@ -110,7 +110,7 @@ async def test_one_look_that_shows_another_holder_is_not_believed() -> None:
     assert machine.done == ["freeze", "thaw", "announce"]
     assert machine.let_go_at == [2]
     assert host.kinds() == ["vm.frozen", "vm.thawed"]
-    host.close()
+    await host.close()
 
 
 async def test_a_lease_that_cannot_be_read_ends_nothing_and_holds_up_nobody() -> None:
@@ -128,7 +128,7 @@ async def test_a_lease_that_cannot_be_read_ends_nothing_and_holds_up_nobody() ->
     host.leases["broken"].is_broken = False
     await host.seconds(1)
     assert others[0].done == ["freeze", "kill"]
-    host.close()
+    await host.close()
 
 
 async def test_a_damaged_lease_holds_up_no_other_vm_of_its_datastore() -> None:
@@ -144,7 +144,7 @@ async def test_a_damaged_lease_holds_up_no_other_vm_of_its_datastore() -> None:
     leases.link("other", OTHER)
     await host.seconds(1)
     assert (machine.done, other.done) == ([], ["freeze", "kill"])
-    host.close()
+    await host.close()
 
 
 async def test_without_high_availability_what_was_stopped_by_hand_stays_so() -> None:
@@ -154,7 +154,7 @@ async def test_without_high_availability_what_was_stopped_by_hand_stays_so() -> 
     machine.is_frozen = True
     await host.seconds(12)
     assert (machine.done, host.told) == ([], [])
-    host.close()
+    await host.close()
 
 
 async def test_without_high_availability_a_lease_that_went_elsewhere_is_still_seen_though_later() -> None:
@@ -186,7 +186,7 @@ async def test_without_high_availability_a_look_that_was_wrong_lets_it_go_on() -
     await host.seconds(6)
     assert machine.done == ["freeze", "thaw", "announce"]
     assert (machine.is_frozen, guest.frozen_why) == (False, "")
-    host.close()
+    await host.close()
 
 
 # vms that are frozen -----------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ async def test_a_short_outage_costs_no_state() -> None:
     assert host.inventory._pending["web"].epoch == 2
     await host.seconds(3)
     assert host.leases["ds"].now("web").epoch == 2
-    host.close()
+    await host.close()
 
 
 async def test_an_outage_in_which_others_took_over_ends_it() -> None:
@@ -241,7 +241,7 @@ async def test_the_agent_freezes_what_a_guard_that_is_gone_does_not() -> None:
     host.guard.is_running = True
     await host.seconds(1)
     assert machine.done == ["freeze", "thaw", "announce"]
-    host.close()
+    await host.close()
 
 
 async def test_a_vm_frozen_in_a_move_goes_on_with_its_heir() -> None:
@@ -253,7 +253,7 @@ async def test_a_vm_frozen_in_a_move_goes_on_with_its_heir() -> None:
     assert machine.let_go_at == [3]
     lease = host.leases["ds"].now("web")
     assert (lease.heir, lease.migration_id, guest.epoch) == ("h2", "m1", 3)
-    host.close()
+    await host.close()
 
 
 async def test_a_frozen_source_whose_heir_claimed_is_ended_and_the_move_tells_of_it() -> None:
@@ -276,7 +276,7 @@ async def test_after_high_availability_was_turned_off_what_is_frozen_goes_on() -
     host.mounts["ds"].fault = ""
     await host.seconds(1)
     assert machine.let_go_at == [2]
-    host.close()
+    await host.close()
 
 
 async def test_what_the_guard_froze_just_before_high_availability_was_turned_off_goes_on() -> None:
@@ -289,7 +289,7 @@ async def test_what_the_guard_froze_just_before_high_availability_was_turned_off
     await host.seconds(2)
     assert machine.let_go_at == [2]
     assert (guest.frozen_why, host.kinds()) == ("", ["vm.frozen", "vm.thawed"])
-    host.close()
+    await host.close()
 
 
 async def test_a_guard_that_died_with_its_report_does_not_keep_it_once_high_availability_is_off() -> None:
@@ -305,7 +305,7 @@ async def test_a_guard_that_died_with_its_report_does_not_keep_it_once_high_avai
     host.mounts["ds"].fault = ""
     await host.seconds(2)
     assert machine.let_go_at == [2]
-    host.close()
+    await host.close()
 
 
 async def test_one_that_was_let_go_and_did_not_answer_at_once_is_told_as_running() -> None:
@@ -322,7 +322,7 @@ async def test_one_that_was_let_go_and_did_not_answer_at_once_is_told_as_running
     assert host.kinds() == ["vm.frozen", "vm.thawed"]
     assert (machine.tags["epoch"], host.inventory._pending["web"].epoch) == (2, 2)
     assert host.leases["ds"].now("web").epoch == 2
-    host.close()
+    await host.close()
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
@@ -355,7 +355,7 @@ async def test_what_is_being_killed_is_not_let_go_on() -> None:
     machine.is_frozen = True
     await host.seconds(1)
     assert machine.done == []
-    host.close()
+    await host.close()
 
 
 async def test_each_datastore_lets_its_own_go_on() -> None:
@@ -369,4 +369,4 @@ async def test_each_datastore_lets_its_own_go_on() -> None:
     host.mounts["ds"].fault, host.mounts["hung"].fault = "", "hang"
     await host.seconds(1)
     assert (machine.let_go_at, other.let_go_at) == ([2], [])
-    host.close()
+    await host.close()

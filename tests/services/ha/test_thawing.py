@@ -25,7 +25,7 @@ async def frozen() -> tuple[HeldHost, FakeMachine]:
 
 async def attempt(host: HeldHost, machine: FakeMachine, epoch: int = 1) -> Thaw:
     found = await host.thawing.attempt(cast(Machine, machine), "ds", epoch)
-    host.close()
+    await host.close()
     return found
 
 

@@ -12,7 +12,8 @@ from zugvogel.core.source_machine import Event
 from zugvogel.domain.migration import TargetPhase
 from zugvogel.ports.hypervisor import Machine, MachineStatus
 from zugvogel.services.migration.actions import SourceActions
-from zugvogel.services.migration.incoming import IncomingMigrations, Session
+from zugvogel.services.migration.incoming import IncomingMigrations
+from zugvogel.services.migration.incoming_session import Session
 
 
 async def test_the_sources_own_new_epoch_is_not_the_targets_claim() -> None:
@@ -37,7 +38,7 @@ async def test_the_sources_own_new_epoch_is_not_the_targets_claim() -> None:
     )
     assert await actions.await_claim(move) is Event.TARGET_CLAIMED
     assert leases.now("web").holder == OTHER
-    host.close()
+    await host.close()
 
 
 class Target:
@@ -90,7 +91,7 @@ async def test_an_heir_found_frozen_ran_so_it_claims_and_then_goes_on() -> None:
     assert (made.host.leases["ds"].now("web").holder, made.machine.let_go_at) == (ME, [])
     await made.host.seconds(1)
     assert made.machine.let_go_at == [3]
-    made.host.close()
+    await made.host.close()
 
 
 async def test_an_heir_found_frozen_whose_lease_went_elsewhere_is_ended() -> None:
@@ -136,7 +137,7 @@ async def test_an_heir_whose_beats_failed_since_it_was_prepared_claims_before_it
         MachineStatus.RUNNING,
     )
     assert (made.host.leases["ds"].now("web").epoch, made.machine.tags["role"]) == (2, "vm")
-    made.host.close()
+    await made.host.close()
 
 
 async def test_an_heir_whose_beats_fail_waits_with_its_word() -> None:
@@ -151,7 +152,7 @@ async def test_an_heir_whose_beats_fail_waits_with_its_word() -> None:
     made.host.mounts["ds"].fault = ""
     await made.host.seconds(2)
     assert (session.phase, made.machine.state) == (TargetPhase.CLAIMED, MachineStatus.RUNNING)
-    made.host.close()
+    await made.host.close()
 
 
 async def test_an_heir_that_was_counted_as_dead_with_its_source_never_runs() -> None:
@@ -178,4 +179,4 @@ async def test_an_heir_without_a_pause_runs_before_it_claims() -> None:
     assert made.machine.state is MachineStatus.RUNNING
     await settle()
     assert claims == [MachineStatus.RUNNING]
-    made.host.close()
+    await made.host.close()

@@ -10,9 +10,11 @@ import pytest
 from tests.core.facts import definition
 from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.lease import Holder, Lease, LeaseState
+from zugvogel.domain.migration import TargetPhase
 from zugvogel.domain.vm import Disk
 from zugvogel.errors import DeadlineExceeded
-from zugvogel.services.migration.heir_claim import HeirClaim, Wanted
+from zugvogel.services.migration.heir_claim import HeirClaim
+from zugvogel.services.migration.incoming_session import Session, Wanted
 from zugvogel.sim.loop import VirtualLoop
 
 LIMIT_S = 140.0
@@ -31,7 +33,7 @@ class World:
         self.wanted = Wanted()
         self.reaches = reaches
         self._ask()
-        self.machine: Any = SimpleNamespace(vm="web", is_frozen=True)
+        self.machine: Any = SimpleNamespace(is_frozen=True)
         self.lease = Lease(
             vm="web", epoch=4, state=LeaseState.RUNNING, holder=A, heir="host2", migration_id="m1", written_at="x"
         )
@@ -44,9 +46,17 @@ class World:
             mounted=lambda name: SimpleNamespace(leases=self),
         )
         disk = Disk(file="disk0.raw", format="raw", size_bytes=1 << 30, cache=cache)
-        self.claim_of_heir = HeirClaim(
-            vms, self.machine, definition(disks=(disk,)), "shared", "host1", "m1", self.wanted
+        session = Session(
+            id="m1",
+            vm="web",
+            definition=definition(disks=(disk,)),
+            datastore="shared",
+            source="host1",
+            phase=TargetPhase.RUNNING,
+            heard_at=0.0,
+            wanted=self.wanted,
         )
+        self.claim_of_heir = HeirClaim(vms, session, self.machine)
 
     async def read(self, vm: str) -> Lease:
         if self.loop.now < self.heals_at:

@@ -15,7 +15,7 @@ from zugvogel.domain.migration import TargetPhase
 from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.migration.actions import SourceActions
-from zugvogel.services.migration.incoming import Session
+from zugvogel.services.migration.incoming_session import Session
 
 
 async def test_a_release_by_the_judge_is_no_claim_of_a_dead_target() -> None:
@@ -44,7 +44,7 @@ async def test_a_release_by_the_judge_is_no_claim_of_a_dead_target() -> None:
     host.vms.network = cast(Any, SimpleNamespace(learned_addresses=lambda _mac: ()))
     (told,) = host.vms.reports()
     assert told.awaits_heir
-    host.close()
+    await host.close()
 
 
 async def prepared(made: Target) -> Session:

@@ -21,8 +21,8 @@ from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.ha.thawing import Step, Thawing, announce
 from zugvogel.services.inventory import Observation
 from zugvogel.services.local_vms import Guest, LocalVms
+from zugvogel.services.looks import Looks
 from zugvogel.services.own_lease import read_own
-from zugvogel.services.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Holding:
         self._beats = beats
         self._guarding = guarding
         self._thawing = thawing
-        self._rounds: dict[str, Rounds] = {}
-        """By datastore: looks at the leases of vms that run."""
+        self._looks = Looks("leases of vms that run")
+        """By datastore."""
         self._looked_at: float | None = None
         self._armed_at: float | None = None
         """When it was so last; None: not since this agent started, or that is long over."""
@@ -62,10 +62,7 @@ class Holding:
         if is_armed or self._looked_at is None or now - self._looked_at >= LOOK_S:
             self._looked_at = now
             for datastore in {g.datastore for g in self._vms.guests.values()}:
-                if datastore not in self._rounds:
-                    look = partial(self._look, datastore)
-                    self._rounds[datastore] = Rounds(partial(self._logged, datastore, look))
-                self._rounds[datastore].begin()
+                self._looks.begin(datastore, partial(self._look, datastore))
 
     def _follow_armed(self, is_armed: bool, now: float) -> None:
         """What is frozen when high availability is turned off goes on like what was frozen before: nobody else
@@ -80,9 +77,8 @@ class Holding:
             if now - self._armed_at >= DISARMED_S:
                 self._armed_at = None
 
-    def close(self) -> None:
-        for rounds in self._rounds.values():
-            rounds.cut_off()
+    async def stop(self) -> None:
+        await self._looks.stop()
         for task in self._works.values():
             task.cancel()
 
@@ -106,8 +102,7 @@ class Holding:
         """It is still the one in care, and nobody is ending it."""
         if guest.is_handed_over or guest.busy == "killing" or guest.ended.is_set():
             return False
-        guests = self._vms.guests
-        return guest.name in guests and guests[guest.name] is guest
+        return self._vms.guests.get(guest.name) is guest
 
     # vms that run ----------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from zugvogel.ports.peers import Handler
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
+from zugvogel.services.own_lease import epoch_of
 from zugvogel.services.suspend.resuming import Resumer
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class StartOrders:
     async def _end_left(self, machine: Machine, datastore: str, epoch: int) -> None:
         """One that outlived an earlier agent, and whose lease this one could not read yet: its datastore does not
         answer. It is settled as any other whose QEMU has ended when that does."""
-        if int(machine.tags.get("epoch", 0)) > epoch:
+        if epoch_of(machine) > epoch:
             raise Refused(f"{machine.vm} was started here later than epoch {epoch}", "its lease has gone on")
         self._refuse_usable(machine.vm, datastore)
         await self._kill(machine)

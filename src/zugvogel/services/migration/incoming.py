@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,54 +20,24 @@ from zugvogel.errors import NotFound, ProcedureFailed, Refused, Unreachable, Zug
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.hypervisor import Hypervisor, Machine, MachineSpec, MachineStatus
 from zugvogel.services.inventory import Observation
-from zugvogel.services.letting_go import NEVER, may_go
+from zugvogel.services.letting_go import may_go
 from zugvogel.services.local_vms import Guest, LocalVms
 from zugvogel.services.looks import Looks
-from zugvogel.services.migration.heir_claim import HeirClaim, Wanted
+from zugvogel.services.migration.heir_claim import AGAIN_S, HeirClaim
+from zugvogel.services.migration.incoming_session import Session
 from zugvogel.services.migration.records import MigrationRecords
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 20.0
-"""A session whose source asks nothing for this long, and that was never loaded, is given up."""
 ADOPTED_SILENCE_S = 5.0
-"""The same for a session that an earlier agent had prepared: its source has asked before."""
+"""`SILENCE_S` for a session that an earlier agent had prepared: its source has asked before."""
 START_WAIT_S = 5.0
-AGAIN_S = 0.5
 NOT_RUN = {MachineStatus.INMIGRATE, MachineStatus.PRELAUNCH, MachineStatus.PAUSED}
 """States of a QEMU that was started to take a vm in and was never told to run it."""
 REMEMBERED = 256
 PORTS = 64
 
 Failpoint = Callable[[str], Any]
-
-
-@dataclass(slots=True)
-class Session:
-    """One incoming vm. Instants are this host's clock. `heard_at`: the source asked last; `since`: its word cannot
-    be older. `has_run`: it may have run; `is_going`: it was let go."""
-
-    id: str
-    vm: str
-    definition: VmDefinition
-    datastore: str
-    source: str
-    phase: TargetPhase
-    heard_at: float
-    machine: Machine | None = None
-    port: int = 0
-    epoch: int = 0
-    why: str = ""
-    is_loaded: bool = False
-    has_run: bool = False
-    is_going: bool = False
-    since: float = NEVER
-    is_paused: bool = False
-    """QEMU stopped it after it ran here: a disk failed before this host's claim was linked."""
-    wanted: Wanted = field(default_factory=Wanted)
-    patience_s: float = SILENCE_S
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    watcher: asyncio.Task[None] | None = None
 
 
 class IncomingMigrations:
@@ -355,15 +324,7 @@ class IncomingMigrations:
 
     async def _claim(self, session: Session, machine: Machine) -> None:
         since = self._clock.monotonic()
-        claim = HeirClaim(
-            self._vms,
-            machine,
-            session.definition,
-            session.datastore,
-            session.source,
-            session.id,
-            session.wanted,
-        )
+        claim = HeirClaim(self._vms, session, machine)
         lease = await claim.link()
         if lease is None:
             await machine.kill()

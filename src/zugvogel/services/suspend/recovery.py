@@ -17,7 +17,7 @@ from zugvogel.domain.vm import VmDefinition, VmRecord
 from zugvogel.errors import LeaseTaken, ZugvogelError
 from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.local_vms import LOOKING, Guest, LocalVms
-from zugvogel.services.own_lease import read_own
+from zugvogel.services.own_lease import epoch_of, read_own
 from zugvogel.services.suspend.outcome import outcome
 from zugvogel.services.suspend.quick import QuickMigrations
 from zugvogel.services.suspend.records import SuspendRecords
@@ -138,7 +138,7 @@ class SuspendRecovery:
         may run, which was linked after everything was loaded."""
         tags, name = machine.tags, machine.vm
         datastore = str(tags["datastore"])
-        lease = await self._lease_when_readable(datastore, name, int(tags.get("epoch", 0)))
+        lease = await self._lease_when_readable(datastore, name, epoch_of(machine))
         memory_id = str(tags["memory_id"])
         is_claimed = lease.migration_id == memory_id or "epoch" in tags  # noted once `running` was linked for it
         if lease.state is LeaseState.RUNNING and lease.holder == self._vms.me and is_claimed:
