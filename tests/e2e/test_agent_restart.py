@@ -64,6 +64,32 @@ def test_a_vm_that_dies_while_no_agent_watches_is_reported_once(cluster: Cluster
     cluster.assert_dead_once(VM)
 
 
+def test_a_machine_that_was_replaced_stands_down(cluster: Cluster) -> None:
+    """It comes back with its old data: its own joining is older than that of the host that has its name now."""
+    file, told = cluster.layout.host("host3").agent_toml, "another machine joined the cluster as host3"
+    before = file.read_text()
+    (line,) = [line for line in before.splitlines() if line.startswith("joined_at = ")]
+
+    def start_with(text: str) -> None:
+        cluster.zv("lab", "agent", "host3", "hold")
+        try:
+            file.write_text(text)
+        finally:
+            cluster.zv("lab", "agent", "host3", "start")
+
+    start_with(before.replace(line, 'joined_at = "2020-01-01T00:00:00.000Z"'))
+    try:
+        cluster.wait("its verdict", lambda: cluster.host("host3")["verdict"] == "failed")
+        (event,) = [
+            e for e in cluster.zv_json("event", "list", "--subject", "host3") if e["kind"] == "host.replaced"
+        ]
+        assert told in event["message"]
+        assert told in cluster.agent_log("host3")
+    finally:
+        start_with(before)
+        cluster.all_live()
+
+
 def _without_ages(told: Any) -> Any:
     """What changes from second to second is left out."""
     moving = {

@@ -36,6 +36,8 @@ class AgentConfig(Model):
     name: HostName
     address: str
     cluster: str
+    joined_at: str = ""
+    """`Host.joined_at` of this machine's own joining; another one in the registry: it was replaced."""
     migration_address: str = ""
     ports: Ports = Ports()
     console: ConsoleFiles = ConsoleFiles()

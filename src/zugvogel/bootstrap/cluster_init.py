@@ -52,7 +52,7 @@ def init_cluster(
     ca_pem = _write_first_keys(state, cluster, name, address)
     state.save_initial(initial)
     state.save_hosts([initial.host])
-    state.save_config(AgentConfig(name=name, address=address, cluster=cluster, ports=ports))
+    state.save_config(AgentConfig(name=name, address=address, cluster=cluster, joined_at=now, ports=ports))
     return InitResult(f"{token_id}.{secret}", ca_pem.decode())
 
 
@@ -110,7 +110,15 @@ def join_cluster(
     host = Host.model_validate_json(answer.host_json)
     _write_given_keys(state, answer, key, qemu_key)
     state.save_hosts([Host.model_validate_json(h) for h in answer.hosts_json])
-    state.save_config(AgentConfig(name=name, address=address, cluster=answer.cluster_name, ports=host.ports))
+    state.save_config(
+        AgentConfig(
+            name=name,
+            address=address,
+            cluster=answer.cluster_name,
+            joined_at=host.joined_at,
+            ports=host.ports,
+        )
+    )
 
 
 def _fresh(config_dir: Path, state_dir: Path) -> HostState:

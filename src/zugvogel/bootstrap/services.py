@@ -45,6 +45,7 @@ from zugvogel.services.operations.consoles import Consoles
 from zugvogel.services.operations.ha import ha_settings
 from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
+from zugvogel.services.replaced import Replaced
 from zugvogel.services.reporting import Reporting
 from zugvogel.services.suspend.loading import ROLE as RESUMING
 from zugvogel.services.suspend.loading import MemoryLoading
@@ -72,10 +73,11 @@ EACH_S = 1.0
 @dataclass(frozen=True, slots=True)
 class HostPorts:
     """What a host's services need of the world. `hosts_known`: from an earlier run, used until the registry has
-    answered. `on_hosts`: told when the list of hosts changes."""
+    answered. `on_hosts`: told when the list of hosts changes. `joined_at`: see `Replaced`."""
 
     name: str
     boot_id: str
+    joined_at: str
     clock: Clock
     registry: Registry
     hypervisor: Hypervisor
@@ -110,6 +112,7 @@ class HostServices:
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
+        self.replaced = Replaced(self.name, ports.joined_at, self.inventory.hosts)
         self._interval_s = partial(self.inventory.seconds, "das.failuredetectioninterval")
         self._detection_ms = partial(self.inventory.number, "das.failuredetectiontime")
         self._wire_status()
@@ -124,6 +127,7 @@ class HostServices:
         is_same, self._known_hosts = hosts == self._known_hosts, hosts  # the same objects are compared at a glance
         if not is_same:
             self.ports.on_hosts(hosts)
+        self.replaced.tell(self.events)
 
     def mounted(self, name: str) -> MountedDatastore:
         """The datastore `name` on this host; the same object while it is the same place, so that beats and
@@ -159,6 +163,7 @@ class HostServices:
             events=self.events,
             clock=self.clock,
         )
+        self.vms.ends.replaced = self.replaced
         self.beats = BeatService(
             self.name,
             self.boot_id,
@@ -192,6 +197,7 @@ class HostServices:
             beat_counters=self.beats.counters,
             interval_s=self._interval_s,
         )
+        self.heartbeats.replaced = self.replaced
         self.view = ClusterView(
             self.name,
             self.clock,
@@ -212,10 +218,14 @@ class HostServices:
         guarding, beats = self.ha.guarding, self.beats
         beats.hears = self.heartbeats.hears
         beats.is_isolated = self.ha.isolation.is_isolated
-        beats.may_write = guarding.may_write
+        beats.may_write = self._may_write
         beats.on_good = beats.before_promise = guarding.tell
         beats.judge_round = self.ha.role.round_of
         beats.may_promise = guarding.may_promise
+
+    def _may_write(self) -> tuple[bool, str]:
+        why = self.replaced.why()
+        return (False, why) if why else self.ha.guarding.may_write()
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
@@ -307,6 +317,7 @@ class HostServices:
         return memory, cpus
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
+        self.replaced.refuse()
         report = self.reporting.current()
         if report is None:
             raise Unreachable(f"{self.name} does not know its own resources yet", "try again")

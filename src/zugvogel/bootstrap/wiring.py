@@ -85,6 +85,7 @@ class Wiring:
             HostPorts(
                 name=self.name,
                 boot_id=boot_id(places.run),
+                joined_at=self.config.joined_at,
                 clock=SystemClock(),
                 registry=self.etcd.registry,
                 hypervisor=self.hypervisor,

@@ -9,7 +9,7 @@ _BY_NOUN = {
     "host": (
         "changed confirmed-dead evacuation-ended failed fence-configured fence-failed fence-removed "
         "fenced isolated isolation-ended joined maintenance-begun maintenance-ended partitioned "
-        "removed returned role-changed storage-lost"
+        "removed replaced returned role-changed storage-lost"
     ),
     "network": "added removed",
     "registry": "member-removed reformed rejoined",

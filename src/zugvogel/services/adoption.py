@@ -162,7 +162,7 @@ class Adoption:
 
     async def _tidy(self, record: VmRecord) -> None:
         name = record.definition.name
-        if not self._vms.is_in_care(name):
+        if not self._vms.is_in_care(name) and not self._vms.ends.replaced.why():
             await self.settle_one(record)
             await self._moves.forget_left(record)
             await self._suspends.tidy(record)
@@ -172,6 +172,8 @@ class Adoption:
         """Leases this host holds without a QEMU (it was rebooted, or QEMU died while no agent watched) are
         released and reported as failed, once; and what could not be read at the start is looked at again. It only
         begins to: a datastore that does not answer holds up only its own."""
+        if self._vms.ends.replaced.why():
+            return
         told = self._vms.inventory.vms_on(self._vms.host)
         left = [r for r in self._vms.inventory.vms() if r.definition.name in self._left] if self._left else []
         found = {record.definition.name: record for record in (*told, *left)}
@@ -209,6 +211,7 @@ class Adoption:
         """The judge sees that this host holds a vm (its lease at `epoch`) and does not report it: a claim that
         came late to a datastore that hung, or an end that nobody saw. Answers with the epoch of the lease after it
         was settled. Refused while something of the vm is here."""
+        self._vms.ends.replaced.refuse()
         name, epoch, judge = str(payload["vm"]), int(payload["epoch"]), str(payload.get("judge", ""))
         await self._vms.looked_at(name)
         with self._vms.being_started(name):  # nothing else begins with it meanwhile

@@ -22,6 +22,7 @@ from zugvogel.domain.host import Heartbeat, Host, HostReport, Role
 from zugvogel.errors import NotFound, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.peers import Handler, HeartbeatSender, Peers
+from zugvogel.services.replaced import Replaced
 from zugvogel.services.ticking import Gaps
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class HeartbeatService:
         self._load = load
         self._beat_counters = beat_counters
         self._interval_s = interval_s
+        self.replaced: Replaced | None = None
         self._sequence = 0
         self._listening_since = clock.monotonic()
         self._gaps = Gaps(clock, interval_s, HEARD_INTERVALS)
@@ -120,6 +122,8 @@ class HeartbeatService:
         secondary."""
         if self._gaps.tick():
             self._listening_since = self._clock.monotonic()
+        if self.replaced is not None and self.replaced.why():
+            return
         self._know()
         heartbeat = self._next()
         self._sender.send(self._primaries, heartbeat)

@@ -64,6 +64,7 @@ class SimAgent:
             HostPorts(
                 name=host.name,
                 boot_id=host.boot_id,
+                joined_at=host.joined_at,
                 clock=host.clock,
                 registry=self._registry,
                 hypervisor=SimHypervisor(host),

@@ -28,6 +28,7 @@ class SimHost:
     def __init__(self, world: World, record: Host, facts: HostFacts, rate: float) -> None:
         self.world = world
         self.name = record.name
+        self.joined_at = record.joined_at
         self.address = record.address
         self.facts = facts
         self.rate = rate
