@@ -29,6 +29,7 @@ from zugvogel.errors import NotFound, Unreachable, ZugvogelError, from_code
 from zugvogel.services.events import EventLog
 from zugvogel.services.inventory import Inventory
 from zugvogel.services.local_vms import LocalVms
+from zugvogel.services.namesakes import Namesakes
 from zugvogel.services.operations.world import World
 from zugvogel.services.tasks import TaskBoard
 
@@ -153,6 +154,7 @@ class Node:
         self.inventory.on_hosts = self._hosts_changed
         self.events = EventLog(name, registry, clock)
         self.datastores = FileDatastores(name, os.getuid(), os.getgid())
+        ends = SimpleNamespace(namesakes=Namesakes(name, "", list, clock))
         self.world = World(
             me=name,
             registry=registry,
@@ -161,7 +163,7 @@ class Node:
             events=self.events,
             peers=self,
             clock=clock,
-            vms=cast(LocalVms, SimpleNamespace(me=Holder(host=name, boot_id="boot"))),
+            vms=cast(LocalVms, SimpleNamespace(me=Holder(host=name, boot_id="boot"), ends=ends)),
             datastores=self.datastores,
             mounted=lambda store: self.datastores.open(self.inventory.datastore(store)),
             statuses=self._statuses,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.cluster import Cluster
+from zugvogel.adapters.datastore.direct_io import write_block
+from zugvogel.adapters.datastore.sealed import seal
+from zugvogel.domain.datastore import Beat
 
 pytestmark = pytest.mark.lab
 
 VM = "stayer"
+OTHER = "boot of another machine"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,45 @@ def test_a_machine_that_was_replaced_stands_down(cluster: Cluster) -> None:
         assert told in cluster.agent_log("host3")
     finally:
         start_with(before)
+        cluster.all_live()
+
+
+@contextmanager
+def _other_beats(cluster: Cluster, host: str) -> Iterator[Path]:
+    """Another machine beats as `host`; its file."""
+    file, is_over = cluster.layout.shared / ".zugvogel/hosts" / host, threading.Event()
+
+    def beat() -> None:
+        for counter in range(1, 600):
+            write_block(file, seal(Beat(host=host, boot_id=OTHER, counter=counter).model_dump_json().encode()))
+            if is_over.wait(0.5):
+                return
+
+    writer = threading.Thread(target=beat)
+    writer.start()
+    try:
+        yield file
+    finally:
+        is_over.set()
+        writer.join()
+
+
+def test_a_copy_of_a_machine_that_lives_stands_down(cluster: Cluster) -> None:
+    """It has the other one's configuration, keys and certificate; only the other one's beats tell."""
+    told = "another machine writes beats as host3"
+    cluster.zv("lab", "power", "host3", "off")
+    try:
+        with _other_beats(cluster, "host3") as file:
+            cluster.zv("lab", "power", "host3", "on", check=False)  # it is never live
+            cluster.wait("it stands down", lambda: told in cluster.agent_log("host3"))
+            cluster.wait("its etcd ends", lambda: not cluster.runs("host3", "etcd"))
+            assert OTHER.encode() in file.read_bytes()
+            cluster.wait("only beats", lambda: cluster.host("host3")["verdict"] == "partitioned")
+        told_at = [e for e in cluster.zv_json("event", "list", "--subject", "host3") if told in e["message"]]
+        assert [e["kind"] for e in told_at] == ["host.replaced"]
+    finally:
+        cluster.kill_agent("host3")  # the next one finds that the other one is gone
+        cluster.power_on_all()
         cluster.all_live()
 
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from tests.core.facts import definition
-from tests.services.ha.held_world import OTHER, FakeMachine, HeldHost, settle
-from zugvogel.domain.lease import LeaseState
+from tests.services.ha.held_world import ME, OTHER, FakeMachine, HeldHost, settle
+from zugvogel.domain.lease import Holder, LeaseState
 from zugvogel.domain.vm import VmRecord
-from zugvogel.errors import NotFound, Refused
+from zugvogel.errors import NotFound, Refused, Unreachable
 from zugvogel.ports.hypervisor import Machine, MachineStatus
 from zugvogel.services.adoption import Adoption
 from zugvogel.services.local_vms import Guest
@@ -183,7 +183,7 @@ class Left:
             await self.host.inventory.put(f"vms/{name}", made)
 
     async def settle(self) -> None:
-        await self.adoption.settle_leases()
+        self.adoption.settle_leases()
         await self.adoption.looks.over()
 
     def epochs(self) -> dict[str, int]:
@@ -235,3 +235,30 @@ async def test_an_end_that_no_agent_watched_is_a_failure_unless_a_user_wanted_it
     await left.adoption.tidy()
     lease = left.host.leases["ds"].now("web")
     assert (lease.epoch, lease.state, lease.is_failure) == (2, LeaseState.RELEASED, is_failure)
+
+
+async def test_leases_of_another_boot_wait_until_it_is_known_that_nobody_beats_under_this_name() -> None:
+    left = Left()
+    await left.begin()
+    beaten: set[str] = {"other"}
+    left.host.vms.ends.has_beaten = lambda datastore: datastore in beaten
+    left.host.leases["ds"].link("web", Holder(host=ME.host, boot_id="of another boot"))
+    await left.adoption.tidy()
+    await left.settle()
+    with pytest.raises(Unreachable, match="has written a beat on datastore ds"):
+        await left.adoption.handlers()["ha.settle"]({"vm": "web", "epoch": 2, "judge": "h2"})
+    left.adoption.first_beat("other")
+    await left.adoption.looks.over()
+    assert (left.epochs(), left.tidied) == ({"web": 2, "db": 2}, ["db"])
+    beaten.add("ds")
+    left.adoption.first_beat("ds")
+    await left.adoption.looks.over()
+    assert (left.epochs(), left.tidied) == ({"web": 3, "db": 2}, ["db", "web"])
+
+
+async def test_a_first_beat_settles_nothing_before_the_qemus_that_are_here_were_found() -> None:
+    left = Left()
+    await left.begin()
+    left.adoption.first_beat("ds")
+    await left.adoption.looks.over()
+    assert left.epochs() == {"web": 1, "db": 1}

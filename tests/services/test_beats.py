@@ -330,3 +330,56 @@ async def test_of_a_host_without_a_beat_no_life_is_seen_while_beats_are_read() -
     await world.pass_time(5)
     assert not beats.shows_no_life("ds", "h2")
     assert not beats.shows_no_life("ds", "h9")
+
+
+def _earlier(counter: int, host: str = "h1") -> Beat:
+    return Beat(host=host, boot_id="boot of before", counter=counter)
+
+
+async def test_the_first_beat_of_a_boot_waits_until_nobody_else_writes_under_this_name() -> None:
+    world = World(hosts=1)
+    beats = world.nodes["h1"].beats
+    world.files["ds"]["h1"] = _earlier(5)
+    await world.pass_time(3)
+    assert world.files["ds"]["h1"] == _earlier(5)
+    assert beats.usable("ds") == (False, "whether another machine writes beats as h1 is looked at")
+    assert not beats.has_begun()
+    assert beats.own_age_s("ds") is None
+    await world.pass_time(1)
+    assert world.files["ds"]["h1"].boot_id == "boot-h1"
+    assert beats.usable("ds") == (True, "")
+    assert beats.has_begun()
+
+
+async def test_an_agent_that_is_started_again_in_the_same_boot_does_not_wait() -> None:
+    world = World(hosts=1)
+    world.files["ds"]["h1"] = Beat(host="h1", boot_id="boot-h1", counter=5)
+    await world.pass_time(1)
+    assert world.nodes["h1"].beats.usable("ds") == (True, "")
+    assert world.files["ds"]["h1"].counter > 5
+
+
+async def test_another_machine_that_writes_under_this_name_is_told_and_its_beat_stays() -> None:
+    world = World(hosts=1)
+    beats = world.nodes["h1"].beats
+    told: list[tuple[str, str]] = []
+    beats.on_namesake = lambda datastore, boot_id: told.append((datastore, boot_id))
+    for counter in range(5, 9):
+        world.files["ds"]["h1"] = _earlier(counter)
+        await world.pass_time(1)
+    assert told[0] == ("ds", "boot of before")
+    assert world.files["ds"]["h1"] == _earlier(8)
+    assert beats.usable("ds") == (False, "another machine writes beats as h1 there")
+
+
+async def test_a_file_of_its_own_that_cannot_be_read_is_no_proof_that_it_is_alone() -> None:
+    world = World(hosts=1)
+    beats, mount = world.nodes["h1"].beats, world.nodes["h1"].mounts[0]
+    world.files["ds"]["h1"] = _earlier(5)
+    mount.unreadable = {"h1"}
+    await world.pass_time(6)
+    assert world.files["ds"]["h1"] == _earlier(5)
+    assert beats.usable("ds") == (False, "it has an I/O error")
+    mount.unreadable = set()
+    await world.pass_time(4)
+    assert beats.usable("ds") == (True, "")

@@ -59,6 +59,7 @@ class HaWorld:
     quick: QuickMigrations
     resumer: Resumer
     stores: Callable[[], list[MountedDatastore]]
+    obeyed: Callable[[], list[MountedDatastore]]
     call: Caller
     interval_s: Callable[[], float]
     detection_time_ms: Callable[[], int]
@@ -123,7 +124,7 @@ class HaServices:
         self.starting = StartOrders(
             w.vms,
             w.resumer,
-            w.stores,
+            w.obeyed,
             is_enabled=lambda: bool(w.inventory.setting(ENABLED)),
             usable=w.beats.usable,
             tell_now=w.heartbeats.tick,

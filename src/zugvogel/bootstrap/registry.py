@@ -106,6 +106,7 @@ class Etcd:
             call=self._call,
             datastores=self._datastores_read,
             ensure_keys=self.membership.ensure_keys,
+            stands_down=world.vms.ends.namesakes.why,
         )
         self.changes = RoleChanges(
             self._config.name,

@@ -18,13 +18,14 @@ from zugvogel.domain.datastore import Datastore
 from zugvogel.domain.host import Host, HostFacts, HostReport, Ports, Role
 from zugvogel.domain.vm import VmDefinition
 from zugvogel.errors import NotFound, Refused, Unreachable
+from zugvogel.ports.boot import Boot
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.fence import Fences
 from zugvogel.ports.guard import Guard
 from zugvogel.ports.hypervisor import Hypervisor, Machine
 from zugvogel.ports.network import HostNetwork
 from zugvogel.ports.passwords import Passwords
-from zugvogel.ports.peers import HeartbeatSender, Peers
+from zugvogel.ports.peers import Handler, HeartbeatSender, Peers
 from zugvogel.ports.pinger import Pinger
 from zugvogel.ports.registry import Registry
 from zugvogel.ports.storage import Datastores, MountedDatastore
@@ -41,11 +42,11 @@ from zugvogel.services.migration.incoming import IncomingMigrations
 from zugvogel.services.migration.records import MigrationRecords
 from zugvogel.services.migration.recovery import MigrationRecovery
 from zugvogel.services.migration.source import LiveMigrations
+from zugvogel.services.namesakes import Namesakes
 from zugvogel.services.operations.consoles import Consoles
 from zugvogel.services.operations.ha import ha_settings
 from zugvogel.services.operations.whole import Moves, Operations
 from zugvogel.services.operations.world import World
-from zugvogel.services.replaced import Replaced
 from zugvogel.services.reporting import Reporting
 from zugvogel.services.suspend.loading import ROLE as RESUMING
 from zugvogel.services.suspend.loading import MemoryLoading
@@ -73,10 +74,10 @@ EACH_S = 1.0
 @dataclass(frozen=True, slots=True)
 class HostPorts:
     """What a host's services need of the world. `hosts_known`: from an earlier run, used until the registry has
-    answered. `on_hosts`: told when the list of hosts changes. `joined_at`: see `Replaced`."""
+    answered. `on_hosts`: told when the list of hosts changes. `joined_at`: see `Namesakes`."""
 
     name: str
-    boot_id: str
+    boot: Boot
     joined_at: str
     clock: Clock
     registry: Registry
@@ -103,7 +104,7 @@ class HostServices:
 
     def __init__(self, ports: HostPorts) -> None:
         self.ports = ports
-        self.name, self.boot_id, self.clock = ports.name, ports.boot_id, ports.clock
+        self.name, self.boot_id, self.clock = ports.name, ports.boot.id, ports.clock
         self.hypervisor, self.network, self.peers = ports.hypervisor, ports.network, ports.peers
         self.is_adopted = False
         self._mounted: dict[str, tuple[Datastore, MountedDatastore]] = {}
@@ -112,9 +113,11 @@ class HostServices:
         self._known_hosts = list(ports.hosts_known)
         self.inventory = Inventory(ports.registry, ports.clock, self._known_hosts)
         self.inventory.on_hosts = self._hosts_changed
-        self.replaced = Replaced(self.name, ports.joined_at, self.inventory.hosts)
+        self.namesakes = Namesakes(self.name, ports.joined_at, self.inventory.hosts, self.clock)
         self._interval_s = partial(self.inventory.seconds, "das.failuredetectioninterval")
         self._detection_ms = partial(self.inventory.number, "das.failuredetectiontime")
+        self.namesakes.is_alone = self._is_alone
+        self.namesakes.patience_s = partial(self.inventory.seconds, "das.failuredetectiontime")
         self._wire_status()
         self._wire_vms()
         self._wire_beats()
@@ -127,7 +130,7 @@ class HostServices:
         is_same, self._known_hosts = hosts == self._known_hosts, hosts  # the same objects are compared at a glance
         if not is_same:
             self.ports.on_hosts(hosts)
-        self.replaced.tell(self.events)
+        self.namesakes.tell(self.events)
 
     def mounted(self, name: str) -> MountedDatastore:
         """The datastore `name` on this host; the same object while it is the same place, so that beats and
@@ -163,7 +166,7 @@ class HostServices:
             events=self.events,
             clock=self.clock,
         )
-        self.vms.ends.replaced = self.replaced
+        self.vms.ends.namesakes = self.namesakes
         self.beats = BeatService(
             self.name,
             self.boot_id,
@@ -173,6 +176,8 @@ class HostServices:
             detection_time_ms=self._detection_ms,
             reads_always=self._is_primary,
         )
+        self.beats.on_namesake = self._other_writes
+        self.vms.ends.has_beaten = self._has_beaten
         self.reporting = Reporting(
             self.name,
             self.boot_id,
@@ -197,7 +202,7 @@ class HostServices:
             beat_counters=self.beats.counters,
             interval_s=self._interval_s,
         )
-        self.heartbeats.replaced = self.replaced
+        self.heartbeats.may_send = self.namesakes.may_speak
         self.view = ClusterView(
             self.name,
             self.clock,
@@ -224,8 +229,34 @@ class HostServices:
         beats.may_promise = guarding.may_promise
 
     def _may_write(self) -> tuple[bool, str]:
-        why = self.replaced.why()
+        why = self.namesakes.why()
         return (False, why) if why else self.ha.guarding.may_write()
+
+    def _other_writes(self, datastore: str, boot_id: str) -> None:
+        self.namesakes.other_writes(datastore, boot_id)
+        self.namesakes.tell(self.events)
+
+    def _is_alone(self) -> bool:
+        """A restart of the agent waits for nothing: it was known before this boot's first beat."""
+        return self.ports.boot.has_beaten() or (self.inventory.is_loaded.is_set() and self.beats.is_alone())
+
+    def _first_beat(self, datastore: str) -> None:
+        self.ports.boot.beaten()
+        self.adoption.first_beat(datastore)
+
+    def _obeyed(self) -> list[MountedDatastore]:
+        """Where orders to this host are looked for."""
+        return self.all_mounted() if self.namesakes.may_speak() else []
+
+    def _only_as_itself(self, handler: Handler) -> Handler:
+        async def answer(payload: dict[str, Any]) -> dict[str, Any]:
+            self.namesakes.require()
+            return await handler(payload)
+
+        return answer
+
+    def _has_beaten(self, datastore: str) -> bool:
+        return self.beats.own_age_s(datastore) is not None
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
@@ -258,6 +289,7 @@ class HostServices:
         self._wire_suspends()
         self._wire_ha()
         self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery, self.ha.thawing)
+        self.beats.on_first = self._first_beat
         self.disk_stops = DiskStops(self.vms, self.beats.usable)
 
     def _wire_suspends(self) -> None:
@@ -269,7 +301,7 @@ class HostServices:
         self.resumer = Resumer(self.vms, loading, self.ports.failpoint, self.heartbeats.tick)
         self.quick = QuickMigrations(self.vms, self.peers, self.saver, self.resumer, records)
         self.resume_orders = ResumeOrders(
-            self.vms, loading, self.resumer, self.all_mounted, self.beats.is_silent, self.ports.failpoint
+            self.vms, loading, self.resumer, self._obeyed, self.beats.is_silent, self.ports.failpoint
         )
         self.suspend_recovery = SuspendRecovery(
             self.vms, self.saver, self.resumer, self.quick, records, self.tasks
@@ -300,6 +332,7 @@ class HostServices:
                 quick=self.quick,
                 resumer=self.resumer,
                 stores=self.all_mounted,
+                obeyed=self._obeyed,
                 call=call,
                 interval_s=self._interval_s,
                 detection_time_ms=self._detection_ms,
@@ -317,7 +350,7 @@ class HostServices:
         return memory, cpus
 
     def _refuse_without_room(self, definition: VmDefinition) -> None:
-        self.replaced.refuse()
+        self.namesakes.refuse()
         report = self.reporting.current()
         if report is None:
             raise Unreachable(f"{self.name} does not know its own resources yet", "try again")
@@ -360,7 +393,8 @@ class HostServices:
             shows_no_life=self.beats.shows_no_life,
         )
         for part in (self.heartbeats, self.view, self.incoming, self.resume_orders, self.ha, self.adoption):
-            self.world.handlers.update(part.handlers())
+            handlers = {name: self._only_as_itself(handler) for name, handler in part.handlers().items()}
+            self.world.handlers.update(handlers)
 
     def take_operations(self, membership: Membership, consoles: Consoles) -> None:
         moves = Moves(self.live, self.quick, self.saver, self.resumer)
@@ -440,7 +474,7 @@ class HostServices:
 
         async def settle() -> None:
             await self.adopt_late()
-            await self.adoption.settle_leases()
+            self.adoption.settle_leases()
             self.hypervisor.bound_logs()
 
         async with asyncio.TaskGroup() as group:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zugvogel import __version__
+from zugvogel.adapters.boot import RunBoot
 from zugvogel.adapters.clock import SystemClock
 from zugvogel.adapters.datastore.store import FileDatastores
 from zugvogel.adapters.fence.agents import FenceAgents
@@ -39,15 +39,6 @@ class Places:
     state: Path
     run: Path
     log: Path
-
-
-def boot_id(run_dir: Path) -> str:
-    """One per boot of the host: /run is empty after each."""
-    path = run_dir / "boot-id"
-    if not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(uuid.uuid4()))
-    return path.read_text().strip()
 
 
 class Wiring:
@@ -84,7 +75,7 @@ class Wiring:
         self.services = HostServices(
             HostPorts(
                 name=self.name,
-                boot_id=boot_id(places.run),
+                boot=RunBoot(places.run),
                 joined_at=self.config.joined_at,
                 clock=SystemClock(),
                 registry=self.etcd.registry,

@@ -12,7 +12,7 @@ from zugvogel.core import lease_rules
 from zugvogel.domain.lease import Lease, LeaseState
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmDefinition, VmRecord, VmState
-from zugvogel.errors import DeadlineExceeded, ZugvogelError
+from zugvogel.errors import DeadlineExceeded, Unreachable, ZugvogelError
 from zugvogel.ports.hypervisor import Machine, MachineStatus
 from zugvogel.ports.peers import Handler
 from zugvogel.services.ha.thawing import WAITS, Step, Thawing
@@ -43,6 +43,8 @@ class Adoption:
         self._thawing = thawing
         self._left: set[str] = set()
         """Vms whose folders could not be read when this agent started."""
+        self._waits_for_beat: set[str] = set()
+        """Datastores with leases of another boot of this host, and no beat of this one yet."""
         self.looks = Looks("leases")
 
     def handlers(self) -> dict[str, Handler]:
@@ -162,24 +164,39 @@ class Adoption:
 
     async def _tidy(self, record: VmRecord) -> None:
         name = record.definition.name
-        if not self._vms.is_in_care(name) and not self._vms.ends.replaced.why():
+        if not self._vms.is_in_care(name) and not self._vms.ends.namesakes.why():
             await self.settle_one(record)
             await self._moves.forget_left(record)
             await self._suspends.tidy(record)
         self._left.discard(name)
 
-    async def settle_leases(self) -> None:
+    def settle_leases(self, *, is_news: bool = False) -> None:
         """Leases this host holds without a QEMU (it was rebooted, or QEMU died while no agent watched) are
         released and reported as failed, once; and what could not be read at the start is looked at again. It only
-        begins to: a datastore that does not answer holds up only its own."""
-        if self._vms.ends.replaced.why():
+        begins to: a datastore that does not answer holds up only its own. `is_news`: see `Looks.begin`."""
+        if self._vms.ends.namesakes.why():
             return
         told = self._vms.inventory.vms_on(self._vms.host)
         left = [r for r in self._vms.inventory.vms() if r.definition.name in self._left] if self._left else []
         found = {record.definition.name: record for record in (*told, *left)}
         due = [record for record in found.values() if self._is_to_settle(record)]
         for datastore, records in _by_datastore(due).items():
-            self.looks.begin(datastore, partial(self._until_it_hangs, records, self._settle_or_tidy))
+            self.looks.begin(
+                datastore, partial(self._until_it_hangs, records, self._settle_or_tidy), is_news=is_news
+            )
+
+    def first_beat(self, datastore: str) -> None:
+        """This boot has beaten there: no other boot of this host lives. Its leases are settled at once."""
+        if datastore in self._waits_for_beat:
+            self._waits_for_beat.discard(datastore)
+            self.settle_leases(is_news=True)
+
+    def _refuse_other_boot(self, lease: Lease, datastore: str) -> None:
+        try:
+            self._vms.ends.refuse_other_boot(lease, datastore)
+        except Unreachable:
+            self._waits_for_beat.add(datastore)
+            raise
 
     def _is_to_settle(self, record: VmRecord) -> bool:
         name = record.definition.name
@@ -211,7 +228,7 @@ class Adoption:
         """The judge sees that this host holds a vm (its lease at `epoch`) and does not report it: a claim that
         came late to a datastore that hung, or an end that nobody saw. Answers with the epoch of the lease after it
         was settled. Refused while something of the vm is here."""
-        self._vms.ends.replaced.refuse()
+        self._vms.ends.namesakes.refuse()
         name, epoch, judge = str(payload["vm"]), int(payload["epoch"]), str(payload.get("judge", ""))
         await self._vms.looked_at(name)
         with self._vms.being_started(name):  # nothing else begins with it meanwhile
@@ -223,6 +240,7 @@ class Adoption:
         lease = await leases.read(name)
         if lease is None or lease.epoch != epoch:
             return {"epoch": lease.epoch if lease is not None else 0}
+        self._refuse_other_boot(lease, record.datastore)
         if lease.state is LeaseState.RESUMING:
             await self._suspends.give_back(record)
         else:
@@ -235,6 +253,8 @@ class Adoption:
         """A vm that has no QEMU here though the lease, or the registry, says it runs here."""
         lease = await self._vms.mounted(record.datastore).leases.read(record.definition.name)
         why = f"its QEMU on {self._vms.host} is gone (host or QEMU ended while no agent watched)"
+        if lease is not None:
+            self._refuse_other_boot(lease, record.datastore)
         if lease is None or self._vms.is_in_care(record.definition.name) or lease.state is LeaseState.RESUMING:
             return
         await self._settle_lease(record, lease, why, {})

@@ -13,10 +13,11 @@ from functools import partial
 from typing import NamedTuple
 
 from zugvogel.core import hearing
+from zugvogel.core.namesake import TORN, Namesake
 from zugvogel.core.stillness import Stillness
 from zugvogel.core.verdicts import APART, FROZEN_AFTER, LATE_AFTER
 from zugvogel.domain.datastore import Beat
-from zugvogel.errors import Refused, ZugvogelError
+from zugvogel.errors import Refused, StorageError, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.following import cut_off_all, follow
@@ -65,6 +66,10 @@ class _Watch:
     unreadable: dict[str, str] = field(default_factory=dict)
     """host -> why its file could not be read in the last round."""
     asked_at: float | None = None
+    namesake: Namesake | None = None
+    """A beat of another boot that stood there under this host's name before this boot's first one."""
+    is_alone: bool = False
+    """Nobody else beats there under this host's name."""
     rounds: Rounds = field(init=False)
 
 
@@ -105,9 +110,13 @@ class BeatService:
         self.is_isolated = is_isolated
         self.may_write = may_write
         self.on_good = on_good
+        self.on_first: Callable[[str], None] = lambda datastore: None
+        """Called after this agent's first good beat on a datastore."""
         self.before_promise = before_promise
         self.judge_round = judge_round
         self.may_promise = is_guarded
+        self.on_namesake: Callable[[str, str], None] = lambda datastore, boot_id: None
+        """Called where beats of another machine follow each other under this host's name."""
         self._reads_always = reads_always
         self._beat = Beat(host=host, boot_id=boot_id, counter=0)
         self._followed: list[MountedDatastore] = []
@@ -146,6 +155,8 @@ class BeatService:
         """Whether this host's last beat there was written in time, and why not."""
         watch = self._watches.get(datastore)
         if watch is None or watch.last_good_at is None:
+            if watch is not None and watch.namesake is not None and not watch.is_alone and not watch.failure:
+                return False, f"whether another machine writes beats as {self._host} is looked at"
             return False, (watch.failure if watch else "") or "no beat was written on it yet"
         if watch.failure:
             return False, watch.failure
@@ -161,6 +172,11 @@ class BeatService:
         names = {m.datastore.name for m in self._datastores()}
         begun = {n for n, w in self._watches.items() if w.last_good_at is not None or w.failure}
         return names <= begun
+
+    def is_alone(self) -> bool:
+        """Nobody else beats under this host's name, on any datastore that can be read."""
+        names = {m.datastore.name for m in self._datastores()}
+        return names <= {n for n, w in self._watches.items() if w.is_alone or w.failure}
 
     def own_age_s(self, datastore: str) -> float | None:
         """Seconds since this host began its last good beat there; None: there was none yet."""
@@ -257,12 +273,7 @@ class BeatService:
     async def _round(self, watch: _Watch) -> None:
         name = watch.mounted.datastore.name
         try:
-            await self._write(watch)
-            if self._is_read(watch):
-                read_at = self._clock.monotonic()
-                self._judge(watch, await watch.mounted.beats.read_all(), read_at)
-            else:
-                watch.seen = {}
+            await self._write_and_read(watch)
         except ZugvogelError as error:
             if watch.failure != error.cause:
                 log.warning("beat on datastore %s: %s", name, error)
@@ -278,10 +289,49 @@ class BeatService:
         watch.round_since = None
         self.rounds += 1
 
-    async def _write(self, watch: _Watch) -> None:
+    async def _write_and_read(self, watch: _Watch) -> None:
+        if watch.last_good_at is None:
+            watch.is_alone = await self._looks_alone(watch)
+            if not watch.is_alone:
+                return
         may_write, why_not = self.may_write()
         if not may_write:
             raise Refused(why_not)
+        await self._write(watch)
+        if self._is_read(watch):
+            read_at = self._clock.monotonic()
+            self._judge(watch, await watch.mounted.beats.read_all(), read_at)
+        else:
+            watch.seen = {}
+
+    async def _looks_alone(self, watch: _Watch) -> bool:
+        """The first beat of this boot may be written: nobody else writes any under this host's name. False: that
+        is not known yet."""
+        began_at = self._clock.monotonic()
+        # twice, since one that is being written may look torn
+        found = await self._own_beat(watch) or await self._own_beat(watch)
+        last, ended_at = watch.namesake, self._clock.monotonic()
+        if found is not None and found.boot_id == self._boot_id:
+            return True
+        if last is None:
+            if found is not None:
+                watch.namesake = Namesake((found.boot_id, found.counter), ended_at, began_at)
+            return found is None
+        mark = TORN if found is None else (found.boot_id, found.counter)
+        watch.namesake = last.observe(mark, began_at, ended_at)
+        if watch.namesake.lives():
+            self.on_namesake(watch.mounted.datastore.name, mark[0])
+            raise Refused(f"another machine writes beats as {self._host} there")
+        return watch.namesake.is_gone(self._interval_s())
+
+    async def _own_beat(self, watch: _Watch) -> Beat | None:
+        """What stands under this host's name. Raises `StorageError` where that cannot be read."""
+        found = (await watch.mounted.beats.read_all()).get(self._host)
+        if isinstance(found, str):
+            raise StorageError(found)
+        return found
+
+    async def _write(self, watch: _Watch) -> None:
         started = self._clock.monotonic()
         # From the boot clock, so that it grows across restarts of the agent within one boot as well.
         counter = max(watch.counter + 1, int(started * 1000))
@@ -305,9 +355,11 @@ class BeatService:
         _follow_streak(watch, ended)
         _stands(watch, beat)
         watch.counter = counter
-        watch.last_good_at = started
+        is_first, watch.last_good_at = watch.last_good_at is None, started
         watch.took_s = ended - started
         self.on_good()
+        if is_first:
+            self.on_first(watch.mounted.datastore.name)
 
     def _promise(self, watch: _Watch, beat: Beat) -> None:
         """The guard knows of it before others can: this agent may end right after the write."""

@@ -10,12 +10,12 @@ from zugvogel.core import lease_rules
 from zugvogel.domain.lease import Holder, Lease
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmState
-from zugvogel.errors import LeaseTaken, NotFound, ZugvogelError
+from zugvogel.errors import LeaseTaken, NotFound, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.events import EventLog
 from zugvogel.services.inventory import Inventory, Observation
-from zugvogel.services.replaced import Replaced
+from zugvogel.services.namesakes import Namesakes
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,22 @@ class VmEnds:
         self.mounted = mounted
         self.events = events
         self.clock = clock
-        self.replaced = Replaced(me.host, "", list)
-        """Set by whoever puts the services together, who knows when this machine joined."""
+        self.namesakes = Namesakes(me.host, "", list, clock)
+        """Set by whoever puts the services together, who knows when this machine joined and what its beats see."""
+        self.has_beaten: Callable[[str], bool] = lambda datastore: True
+        """This boot has written a beat on that datastore: nobody else beats there under this host's name."""
+
+    def refuse_other_boot(self, lease: Lease, datastore: str) -> None:
+        """Raises where a lease of this host, held by another boot, may be another machine's."""
+        holder = lease.holder
+        if holder is None or holder.host != self.host or holder.boot_id == self.me.boot_id:
+            return
+        self.namesakes.refuse()
+        if not self.has_beaten(datastore):
+            raise Unreachable(
+                f"the lease of {lease.vm} is of another boot of {self.host}, and whether that lives is not known "
+                f"until this one has written a beat on datastore {datastore}"
+            )
 
     async def release(
         self,
@@ -55,8 +69,7 @@ class VmEnds:
             current = await store.leases.read(name)
             if current is None or current.holder is None or current.holder.host != self.host:
                 return None
-            if current.holder.boot_id != self.me.boot_id and self.replaced.why():
-                return None
+            self.refuse_other_boot(current, store.datastore.name)
             if current.heir and not is_heir_excluded:
                 log.error("%s: its lease names %s heir: not released here", name, current.heir)
                 return None

@@ -63,7 +63,7 @@ class SimAgent:
         services = HostServices(
             HostPorts(
                 name=host.name,
-                boot_id=host.boot_id,
+                boot=host.boot,
                 joined_at=host.joined_at,
                 clock=host.clock,
                 registry=self._registry,

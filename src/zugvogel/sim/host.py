@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zugvogel.domain.host import Host, HostFacts
@@ -22,6 +23,20 @@ BOOT_S = 20.0
 """From power to the agent's start."""
 
 
+@dataclass(slots=True)
+class SimBoot:
+    """A port `Boot`."""
+
+    id: str
+    _has_beaten: bool = False
+
+    def has_beaten(self) -> bool:
+        return self._has_beaten
+
+    def beaten(self) -> None:
+        self._has_beaten = True
+
+
 class SimHost:
     """Off until `power_on`. `rate` of its clock; `hosts_known`: what its agents keep on its own disk."""
 
@@ -36,7 +51,7 @@ class SimHost:
         self.is_powered = False
         self.is_hung = False
         self.boot_number = 0
-        self.boot_id = ""
+        self.boot = SimBoot("")
         self.clock = SimClock(world.loop, rate=rate)
         self.paths = {name: world.new_path(files) for name, files in world.files.items()}
         self.pipes = Pipes()
@@ -66,8 +81,8 @@ class SimHost:
         self.is_powered = True
         self.world.fenced.discard(self.name)
         self.boot_number += 1
-        self.boot_id = f"{self.name}-boot-{self.boot_number}"
-        rng = random.Random(f"{self.world.seed}/{self.boot_id}")
+        self.boot = SimBoot(f"{self.name}-boot-{self.boot_number}")
+        rng = random.Random(f"{self.world.seed}/{self.boot.id}")
         self.clock = SimClock(
             self.world.loop,
             rate=self.rate,

@@ -64,6 +64,8 @@ def _free_port() -> int:
 async def assert_moves(pair: Pair, **begin: Any) -> None:
     await pair.begin(begin.get("capabilities", {}), begin.get("source", {}), begin.get("target", {}))
     assert await pair.until("completed", "failed") == "completed"
+    while await pair.source.status() is MachineStatus.FINISH_MIGRATE:  # noqa: ASYNC110 - for a moment more
+        await asyncio.sleep(0.01)
     assert await pair.source.status() is MachineStatus.POSTMIGRATE
     while await pair.target.status() is MachineStatus.INMIGRATE:  # noqa: ASYNC110
         await asyncio.sleep(0.01)

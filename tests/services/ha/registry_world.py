@@ -247,8 +247,10 @@ class Agent:
             memory=self.disk, chain=chain, reforming=self.reforming, events=self.events,
             first=cast(Any, SimpleNamespace(is_pending=False)), hosts=lambda: world.hosts,
             contacts=lambda: [h for h in world.hosts if h.name != name and h.role is Role.PRIMARY],
-            call=world.call, datastores=lambda: None, ensure_keys=self._keys,
+            call=world.call, datastores=lambda: None, ensure_keys=self._keys, stands_down=lambda: self.stands_down,
         )  # fmt: skip
+
+    stands_down = ""
 
     async def round(self) -> None:
         try:

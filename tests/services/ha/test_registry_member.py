@@ -236,6 +236,17 @@ async def test_a_new_host_joins_with_the_keys_or_at_last_without() -> None:
     assert world.agents["h3"].own.is_running
 
 
+async def test_one_whose_name_another_machine_has_stops_its_member_and_starts_none() -> None:
+    world = await running()
+    three = world.agents["h3"]
+    three.stands_down = "another machine joined the cluster as h3"
+    await world.pass_time(1)
+    assert not three.own.is_running
+    await world.pass_time(3 * T)
+    assert (three.own.is_running, three.own.has_data) == (False, True)
+    assert world.agents["h1"].own.is_running
+
+
 # the datastore ------------------------------------------------------------------------------------------
 
 

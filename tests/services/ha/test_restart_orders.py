@@ -8,7 +8,6 @@ import pytest
 
 from tests.services.ha.failover_world import World
 from zugvogel.domain.ha import RestartRecord
-from zugvogel.domain.lease import LeaseState
 from zugvogel.errors import DeadlineExceeded, StorageError
 
 
@@ -171,16 +170,18 @@ async def test_a_later_attempt_that_spawned_nothing_is_made_up_for_at_once(world
     assert note_of(world, "web").attempts == number
 
 
-async def test_an_attempt_whose_qemu_may_have_been_spawned_counts(world: World) -> None:
+async def test_an_attempt_whose_host_died_after_its_claim_counts_but_nothing_pauses(
+    world: World,
+) -> None:
     world.nodes["h4"].gib = 64
     await world.add("web")
     world.nodes["h4"].cut_at = (1, "after")  # the claim is linked
     world.fail("h1")
-    await world.pass_time(5)
-    assert world.lease("web").state is LeaseState.RELEASED
-    assert note_of(world, "web").attempts == 1
+    await world.pass_time(8)
     (failed,) = await world.told("vm.restart-failed")
     assert "h4, which was told to start it, is failed" in failed.message
+    assert len(world.running("web")) == 1
+    assert (note_of(world, "web").attempts, note_of(world, "web").is_verified) == (2, True)
 
 
 async def test_a_judge_that_dies_between_its_note_and_its_order_costs_no_attempt(world: World) -> None:

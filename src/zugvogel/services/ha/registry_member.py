@@ -54,7 +54,7 @@ class FirstRecords(Protocol):
 class RegistryMember:
     """`hosts`: as known now, also from disk. `contacts`: hosts to ask about etcd, this one not among them. `call`
     asks one of them. `datastores`: None while the registry was not read yet; then those on disk count.
-    `ensure_keys`: see Membership."""
+    `ensure_keys`: see Membership. `stands_down`: another machine has this one's name, and its member."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class RegistryMember:
         call: Callable[[Host, str, dict[str, Any]], Awaitable[dict[str, Any]]],
         datastores: Callable[[], list[Datastore] | None],
         ensure_keys: Callable[[], Awaitable[bool]],
+        stands_down: Callable[[], str] = lambda: "",
     ) -> None:
         self._name = name
         self._clock = clock
@@ -90,6 +91,7 @@ class RegistryMember:
         self._call = call
         self._datastores = datastores
         self._ensure_keys = ensure_keys
+        self._stands_down = stands_down
         self._saved_datastores: list[Datastore] | None = None
         self._seen = Chain()
         self._seen_at: float | None = None
@@ -108,6 +110,10 @@ class RegistryMember:
 
     async def tick(self) -> None:
         """One step. Raises what it waits for."""
+        if self._stands_down():
+            if self._own.is_running:
+                await self._own.stop()
+            return
         self._remember_datastores()
         me = next((h for h in self._hosts() if h.name == self._name), None)
         if me is None:

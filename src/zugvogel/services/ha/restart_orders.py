@@ -132,8 +132,8 @@ class RestartOrders:
         return datetime.fromisoformat(self._clock.now_iso())
 
     def since_order_s(self, vm: str) -> float | None:
-        """Since the last attempt was ordered. None: never by this host; infinite: that order was none, since it
-        spawned no QEMU, and is made up for at once."""
+        """Since the last attempt was ordered. None: never by this host; infinite: the next one follows at once,
+        since that one spawned no QEMU, or its host is gone."""
         at = self._history(vm).ordered_at
         return None if at is None else self._clock.monotonic() - at
 
@@ -298,7 +298,8 @@ class RestartOrders:
             return
         if status is None or status.verdict not in {Verdict.LIVE, Verdict.MAINTENANCE}:
             verdict = status.verdict if status is not None else "no host of the cluster any more"
-            await self._failed(store, known, f"{known.host}, which was told to start it, is {verdict}")
+            why = f"{known.host}, which was told to start it, is {verdict}"
+            await self._failed(store, known, why, is_host_gone=True)
             return
         answer = await self._answer(store, known)
         if answer is not None and answer.why:
@@ -357,9 +358,12 @@ class RestartOrders:
         history = self._history(known.order.vm)
         history.refusals[known.host] = (why, self._clock.monotonic() + REFUSED_S * max(1, history.unanswered))
 
-    async def _failed(self, store: MountedDatastore, known: UnderWay, why: str, *, refusal: str = "") -> None:
+    async def _failed(
+        self, store: MountedDatastore, known: UnderWay, why: str, *, refusal: str = "", is_host_gone: bool = False
+    ) -> None:
         """`refusal`: why the host is passed over for a while. Where nobody claimed the lease no QEMU was spawned,
-        so that no attempt is used up, and the next order is given at once."""
+        so that no attempt is used up, and the next order is given at once; at once too where the host is gone,
+        since a pause would mend nothing."""
         order = known.order
         lease = await store.leases.read(order.vm)
         if refusal:
@@ -370,6 +374,8 @@ class RestartOrders:
             await self._note(store, order, attempts=order.attempt - 1, why=why)
             await self._end(store, known)
             return
+        if is_host_gone:
+            self._history(order.vm).ordered_at = float("-inf")
         await self._note(store, order, attempts=order.attempt, why=why)
         await self._end(store, known)
         what = "resume" if order.is_resume else "start"
