@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from zugvogel.core.namesake import TORN, Namesake
+from zugvogel.core.namesake import TORN, Namesake, first_seen
 
 OLD = "boot of before"
 
@@ -20,7 +20,7 @@ def read(counters: Iterable[int | None], every_s: float = 1.01, took_s: float = 
         if found:
             found.append(found[-1].observe(mark, began_at, began_at + took_s))
         else:
-            found.append(Namesake(mark, began_at + took_s, began_at))
+            found.append(first_seen(mark, began_at, began_at + took_s))
     return found
 
 
@@ -41,25 +41,26 @@ def test_readings_that_follow_each_other_at_once_do_not_tell() -> None:
 
 
 def test_beats_that_follow_each_other_are_another_machine_s() -> None:
-    readings = read([7, 8, 9])
-    assert [each.lives() for each in readings] == [False, False, True]
+    readings = read(range(7, 13))
+    assert [each.lives() for each in readings] == [False, False, False, False, False, True]
 
 
 def test_once_it_was_seen_to_live_it_is_not_gone_when_it_halts() -> None:
-    last = read([7, 8, 9, 9, 9, 9, 9])[-1]
+    last = read([*range(7, 13), 12, 12, 12, 12])[-1]
     assert last.lives()
     assert not last.is_gone(1.0)
 
 
-def test_the_last_write_of_an_earlier_boot_may_come_late() -> None:
-    readings = read([7, 7, 8, 8, 8, 8])
-    assert [each.is_gone(1.0) for each in readings] == [False, False, False, False, False, True]
+def test_writes_of_an_earlier_boot_that_hung_may_come_late() -> None:
+    readings = read([7, 7, 8, 9, 10, 11, 11, 11, 11])
+    assert [each.is_gone(1.0) for each in readings] == [False] * 8 + [True]
     assert not readings[-1].lives()
 
 
-def test_a_torn_beat_is_neither_gone_nor_one_more_sign_of_life() -> None:
-    readings = read([5, 6, None, 8])
-    assert [each.lives() for each in readings] == [False, False, False, True]
-    readings = read([5, None, 5, 5, 5, 5])
-    assert [each.is_gone(1.0) for each in readings] == [False, False, False, False, False, True]
+def test_a_torn_beat_is_neither_gone_nor_a_sign_of_life() -> None:
+    readings = read([5, 6, None, 8, None, 9, 10, 11])
+    assert [each.moves for each in readings] == [0, 1, 1, 2, 2, 3, 4, 5]
+    readings = read([5, None, 5, None, 5, 5, 5, 5])
+    assert [each.moves for each in readings] == [0] * 8
+    assert [each.is_gone(1.0) for each in readings] == [False] * 7 + [True]
     assert read([5, None, None, None, None])[-1].is_gone(1.0)  # somebody took it away

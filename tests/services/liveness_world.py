@@ -64,6 +64,12 @@ class Mount:
     def may_still_land(self) -> bool:
         return bool(self.late)
 
+    async def read(self, host: str) -> Beat | None:
+        await self._pass()
+        if host in self.unreadable:
+            raise StorageError("it has an I/O error")
+        return self.files.get(host)
+
     async def read_all(self) -> Mapping[str, Beat | str]:
         await self._pass()
         return self.files | dict.fromkeys(self.unreadable & self.files.keys(), "it has an I/O error")

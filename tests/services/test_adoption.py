@@ -240,25 +240,25 @@ async def test_an_end_that_no_agent_watched_is_a_failure_unless_a_user_wanted_it
 async def test_leases_of_another_boot_wait_until_it_is_known_that_nobody_beats_under_this_name() -> None:
     left = Left()
     await left.begin()
-    beaten: set[str] = {"other"}
-    left.host.vms.ends.has_beaten = lambda datastore: datastore in beaten
+    known: set[str] = {"other"}
+    left.host.vms.ends.is_alone_on = lambda datastore: datastore in known
     left.host.leases["ds"].link("web", Holder(host=ME.host, boot_id="of another boot"))
     await left.adoption.tidy()
     await left.settle()
-    with pytest.raises(Unreachable, match="has written a beat on datastore ds"):
+    with pytest.raises(Unreachable, match="still beats on datastore ds"):
         await left.adoption.handlers()["ha.settle"]({"vm": "web", "epoch": 2, "judge": "h2"})
-    left.adoption.first_beat("other")
+    left.adoption.known_alone("other")
     await left.adoption.looks.over()
     assert (left.epochs(), left.tidied) == ({"web": 2, "db": 2}, ["db"])
-    beaten.add("ds")
-    left.adoption.first_beat("ds")
+    known.add("ds")
+    left.adoption.known_alone("ds")
     await left.adoption.looks.over()
     assert (left.epochs(), left.tidied) == ({"web": 3, "db": 2}, ["db", "web"])
 
 
-async def test_a_first_beat_settles_nothing_before_the_qemus_that_are_here_were_found() -> None:
+async def test_nothing_is_settled_before_the_qemus_that_are_here_were_found() -> None:
     left = Left()
     await left.begin()
-    left.adoption.first_beat("ds")
+    left.adoption.known_alone("ds")
     await left.adoption.looks.over()
     assert left.epochs() == {"web": 1, "db": 1}

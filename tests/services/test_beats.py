@@ -364,11 +364,11 @@ async def test_another_machine_that_writes_under_this_name_is_told_and_its_beat_
     beats = world.nodes["h1"].beats
     told: list[tuple[str, str]] = []
     beats.on_namesake = lambda datastore, boot_id: told.append((datastore, boot_id))
-    for counter in range(5, 9):
+    for counter in range(5, 12):
         world.files["ds"]["h1"] = _earlier(counter)
         await world.pass_time(1)
     assert told[0] == ("ds", "boot of before")
-    assert world.files["ds"]["h1"] == _earlier(8)
+    assert world.files["ds"]["h1"] == _earlier(11)
     assert beats.usable("ds") == (False, "another machine writes beats as h1 there")
 
 
@@ -383,3 +383,31 @@ async def test_a_file_of_its_own_that_cannot_be_read_is_no_proof_that_it_is_alon
     mount.unreadable = set()
     await world.pass_time(4)
     assert beats.usable("ds") == (True, "")
+
+
+async def test_where_this_boot_is_heard_a_look_that_fails_holds_up_no_beat() -> None:
+    world = World(hosts=1)
+    beats, mount = world.nodes["h1"].beats, world.nodes["h1"].mounts[0]
+    world.files["ds"]["h1"] = _earlier(5)
+    beats.is_known = lambda: True
+    alone: list[str] = []
+    beats.on_alone = alone.append
+    mount.unreadable = {"h1"}
+    await world.pass_time(1)
+    assert world.files["ds"]["h1"].boot_id == "boot-h1"
+    assert (alone, beats.is_alone_on("ds")) == (["ds"], True)
+
+
+async def test_it_is_told_once_that_nobody_else_beats_there_though_no_beat_may_be_written_yet() -> None:
+    world = World(hosts=1)
+    beats = world.nodes["h1"].beats
+    world.files["ds"]["h1"] = _earlier(5)
+    beats.may_write = lambda: (False, "the guard does not tick")
+    alone: list[str] = []
+    beats.on_alone = alone.append
+    await world.pass_time(8)
+    assert (alone, beats.is_alone()) == (["ds"], True)
+    assert beats.usable("ds") == (False, "the guard does not tick")
+    beats.may_write = lambda: (True, "")
+    await world.pass_time(1)
+    assert (alone, beats.usable("ds")) == (["ds"], (True, ""))

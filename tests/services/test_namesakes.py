@@ -51,7 +51,7 @@ def test_another_machine_that_beats_under_its_name_counts_until_the_agent_ends()
     assert "another machine writes beats as h1 on datastore san1 (boot b2)" in namesakes.why()
     with pytest.raises(Refused, match="stands down") as refused:
         namesakes.refuse()
-    assert "or, if the other one is gone for good, restart the agent here" in refused.value.next_step
+    assert "end the other one and restart the agent here, else stop" in refused.value.next_step
 
 
 def test_it_is_silent_until_it_knows_that_it_is_alone() -> None:

@@ -12,6 +12,7 @@ from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.vm import VmRecord, VmState
 from zugvogel.errors import Unreachable
 from zugvogel.ports.peers import Handler
+from zugvogel.sim.storage import Fault
 from zugvogel.sim.world import World
 
 NEW = Holder(host="h2", boot_id="boot of the new machine")
@@ -20,9 +21,15 @@ LOOK_S = 10.0
 """Less than the detection time: nobody else has judged h2 by then."""
 
 
-def _power_cycled(*, is_replaced: bool = False, other_beats_s: int = 0, look_s: float = LOOK_S) -> World:
+def _power_cycled(
+    *,
+    is_replaced: bool = False,
+    other_beats_s: int = 0,
+    look_s: float = LOOK_S,
+    fault: Fault = Fault.NONE,
+) -> World:
     """h2 was off and comes back. v1 is told to run there, and its lease is of another boot than h2's, which beats
-    for the next `other_beats_s`."""
+    for the next `other_beats_s`. `fault`: of h2's path to the datastore, for 4 s."""
     world = small_world(begins=True)
     world.run_until(20.0)
     h2 = world.hosts["h2"]
@@ -40,7 +47,10 @@ def _power_cycled(*, is_replaced: bool = False, other_beats_s: int = 0, look_s: 
     does(world, mount(world, "h1").leases.claim(lease))
     h2.power_on(boot_s=0.0)
     begun = world.loop.now
+    h2.paths["ds"].set_fault(fault)
     for second in range(other_beats_s):
+        if second == 4:
+            h2.paths["ds"].set_fault(Fault.NONE)
         h2.paths["ds"].files.beats["h2"] = Beat(host="h2", boot_id=NEW.boot_id, counter=1000 * (1 + second))
         world.run_until(begun + 1.0 + second)
     world.run_until(begun + look_s)
@@ -103,6 +113,15 @@ def test_a_copy_that_stood_down_does_not_take_over_when_the_other_one_halts() ->
     world = _power_cycled(other_beats_s=6)
     world.run_until(world.loop.now + LOOK_S)
     assert _beat_of_h2(world).boot_id == NEW.boot_id
+    assert _lease(world).holder == NEW
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT, Fault.HANG])
+def test_a_datastore_that_fails_for_a_while_lets_no_copy_speak(fault: Fault) -> None:
+    world = _power_cycled(other_beats_s=14, look_s=14.0, fault=fault)
+    heard = agent(world, "h1").services.heartbeats.heard("h2")
+    assert heard is not None
+    assert heard.heartbeat.boot_id == "h2-boot-1"
     assert _lease(world).holder == NEW
 
 

@@ -117,6 +117,7 @@ class HostServices:
         self._interval_s = partial(self.inventory.seconds, "das.failuredetectioninterval")
         self._detection_ms = partial(self.inventory.number, "das.failuredetectiontime")
         self.namesakes.is_alone = self._is_alone
+        self.namesakes.on_speak = ports.boot.speaks
         self.namesakes.patience_s = partial(self.inventory.seconds, "das.failuredetectiontime")
         self._wire_status()
         self._wire_vms()
@@ -177,7 +178,8 @@ class HostServices:
             reads_always=self._is_primary,
         )
         self.beats.on_namesake = self._other_writes
-        self.vms.ends.has_beaten = self._has_beaten
+        self.beats.is_known = lambda: self.ports.boot.has_spoken
+        self.vms.ends.is_alone_on = self.beats.is_alone_on
         self.reporting = Reporting(
             self.name,
             self.boot_id,
@@ -237,12 +239,8 @@ class HostServices:
         self.namesakes.tell(self.events)
 
     def _is_alone(self) -> bool:
-        """A restart of the agent waits for nothing: it was known before this boot's first beat."""
-        return self.ports.boot.has_beaten() or (self.inventory.is_loaded.is_set() and self.beats.is_alone())
-
-    def _first_beat(self, datastore: str) -> None:
-        self.ports.boot.beaten()
-        self.adoption.first_beat(datastore)
+        """A restart of the agent waits for nothing."""
+        return self.ports.boot.has_spoken or (self.inventory.is_loaded.is_set() and self.beats.is_alone())
 
     def _obeyed(self) -> list[MountedDatastore]:
         """Where orders to this host are looked for."""
@@ -254,9 +252,6 @@ class HostServices:
             return await handler(payload)
 
         return answer
-
-    def _has_beaten(self, datastore: str) -> bool:
-        return self.beats.own_age_s(datastore) is not None
 
     def _is_primary(self) -> bool:
         hosts = self.inventory.hosts()
@@ -289,7 +284,7 @@ class HostServices:
         self._wire_suspends()
         self._wire_ha()
         self.adoption = Adoption(self.vms, self.recovery, self.suspend_recovery, self.ha.thawing)
-        self.beats.on_first = self._first_beat
+        self.beats.on_alone = self.adoption.known_alone
         self.disk_stops = DiskStops(self.vms, self.beats.usable)
 
     def _wire_suspends(self) -> None:

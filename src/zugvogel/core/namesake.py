@@ -14,26 +14,30 @@ STILL_INTERVALS = 2.5
 """A machine that lives has written another beat by then. No whole number: readings come an interval apart."""
 READINGS = 4
 """That showed the same. Where the datastore is slow they take longer, and so do the other one's beats."""
-MOVES = 2
-"""One may be the last write of an earlier boot of this machine, which came late."""
+MOVES = 5
+"""Four may be writes of an earlier boot of this machine that hung, and came late."""
 TORN: Mark = ("", 0)
 """A beat that was there and cannot be read as one: somebody may be writing it."""
 
 
 class Namesake(NamedTuple):
     """What was read of a beat of another boot under this host's name. `since`: end of the first of `readings` that
-    showed this mark; `seen_at`: begin of the last one. `moves`: how often it was another one."""
+    showed `mark`; `seen_at`: begin of the last one. `moves`: how often there was another `beat`: the last that was
+    not torn."""
 
     mark: Mark
     since: float
     seen_at: float
+    beat: Mark = TORN
     readings: int = 1
     moves: int = 0
 
     def observe(self, mark: Mark, began_at: float, ended_at: float) -> Namesake:
         """After a good reading."""
         if mark != self.mark:
-            return Namesake(mark, ended_at, began_at, 1, self.moves + (mark != TORN))
+            is_other = mark not in {TORN, self.beat} and self.beat != TORN
+            beat = self.beat if mark == TORN else mark
+            return Namesake(mark, ended_at, began_at, beat, 1, self.moves + is_other)
         return self._replace(seen_at=began_at, readings=self.readings + 1)
 
     def lives(self) -> bool:
@@ -44,3 +48,7 @@ class Namesake(NamedTuple):
         """Nobody writes it any more."""
         is_still = self.readings >= READINGS and self.seen_at - self.since >= STILL_INTERVALS * interval_s
         return is_still and not self.lives()
+
+
+def first_seen(mark: Mark, began_at: float, ended_at: float) -> Namesake:
+    return Namesake(mark, ended_at, began_at, mark)

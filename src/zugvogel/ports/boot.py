@@ -10,8 +10,9 @@ class Boot(Protocol):
     def id(self) -> str:
         """The same for every agent of this boot, and of no other."""
 
-    def has_beaten(self) -> bool:
-        """An agent of this boot has written a beat."""
+    @property
+    def has_spoken(self) -> bool:
+        """An agent of this boot has been heard by others under this host's name, and none has stood down since."""
 
-    def beaten(self) -> None:
-        """From now on one has."""
+    def speaks(self, does: bool) -> None:
+        """From now on."""

@@ -185,6 +185,9 @@ class Beats(Protocol):
     def may_still_land(self) -> bool:
         """A write that was given up has not come back: it may still replace what was written after it."""
 
+    async def read(self, host: str) -> Beat | None:
+        """As it stands on the datastore now, past this client's cache. None: there is none, or a torn one."""
+
     async def read_all(self) -> Mapping[str, Beat | str]:
         """host -> its beat as it stands on the datastore now, past this client's cache; or why its file cannot be
         read, which tells neither life nor silence. Torn or foreign files are left out. Raises `StorageError` where

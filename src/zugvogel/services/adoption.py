@@ -43,8 +43,8 @@ class Adoption:
         self._thawing = thawing
         self._left: set[str] = set()
         """Vms whose folders could not be read when this agent started."""
-        self._waits_for_beat: set[str] = set()
-        """Datastores with leases of another boot of this host, and no beat of this one yet."""
+        self._unknown: set[str] = set()
+        """Datastores with leases of another boot of this host, of which it is not known whether it is over."""
         self.looks = Looks("leases")
 
     def handlers(self) -> dict[str, Handler]:
@@ -185,17 +185,17 @@ class Adoption:
                 datastore, partial(self._until_it_hangs, records, self._settle_or_tidy), is_news=is_news
             )
 
-    def first_beat(self, datastore: str) -> None:
-        """This boot has beaten there: no other boot of this host lives. Its leases are settled at once."""
-        if datastore in self._waits_for_beat:
-            self._waits_for_beat.discard(datastore)
+    def known_alone(self, datastore: str) -> None:
+        """No other boot of this host beats there: its leases are settled at once."""
+        if datastore in self._unknown:
+            self._unknown.discard(datastore)
             self.settle_leases(is_news=True)
 
     def _refuse_other_boot(self, lease: Lease, datastore: str) -> None:
         try:
             self._vms.ends.refuse_other_boot(lease, datastore)
         except Unreachable:
-            self._waits_for_beat.add(datastore)
+            self._unknown.add(datastore)
             raise
 
     def _is_to_settle(self, record: VmRecord) -> bool:

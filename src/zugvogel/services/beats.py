@@ -13,11 +13,11 @@ from functools import partial
 from typing import NamedTuple
 
 from zugvogel.core import hearing
-from zugvogel.core.namesake import TORN, Namesake
+from zugvogel.core.namesake import TORN, Namesake, first_seen
 from zugvogel.core.stillness import Stillness
 from zugvogel.core.verdicts import APART, FROZEN_AFTER, LATE_AFTER
 from zugvogel.domain.datastore import Beat
-from zugvogel.errors import Refused, StorageError, ZugvogelError
+from zugvogel.errors import Refused, StorageError, Unreachable, ZugvogelError
 from zugvogel.ports.clock import Clock
 from zugvogel.ports.storage import MountedDatastore
 from zugvogel.services.following import cut_off_all, follow
@@ -110,8 +110,10 @@ class BeatService:
         self.is_isolated = is_isolated
         self.may_write = may_write
         self.on_good = on_good
-        self.on_first: Callable[[str], None] = lambda datastore: None
-        """Called after this agent's first good beat on a datastore."""
+        self.is_known: Callable[[], bool] = lambda: False
+        """This boot is heard under its name already: a look that fails holds up no beat."""
+        self.on_alone: Callable[[str], None] = lambda datastore: None
+        """Called when this agent knows that nobody else beats under this host's name on a datastore."""
         self.before_promise = before_promise
         self.judge_round = judge_round
         self.may_promise = is_guarded
@@ -173,10 +175,14 @@ class BeatService:
         begun = {n for n, w in self._watches.items() if w.last_good_at is not None or w.failure}
         return names <= begun
 
+    def is_alone_on(self, datastore: str) -> bool:
+        """Nobody else beats there under this host's name, as far as this boot knows."""
+        watch = self._watches.get(datastore)
+        return watch is not None and watch.is_alone
+
     def is_alone(self) -> bool:
-        """Nobody else beats under this host's name, on any datastore that can be read."""
-        names = {m.datastore.name for m in self._datastores()}
-        return names <= {n for n, w in self._watches.items() if w.is_alone or w.failure}
+        """On every datastore."""
+        return all(self.is_alone_on(m.datastore.name) for m in self._datastores())
 
     def own_age_s(self, datastore: str) -> float | None:
         """Seconds since this host began its last good beat there; None: there was none yet."""
@@ -290,46 +296,52 @@ class BeatService:
         self.rounds += 1
 
     async def _write_and_read(self, watch: _Watch) -> None:
-        if watch.last_good_at is None:
-            watch.is_alone = await self._looks_alone(watch)
-            if not watch.is_alone:
-                return
+        if watch.last_good_at is None and not await self._may_begin(watch):
+            return
         may_write, why_not = self.may_write()
         if not may_write:
             raise Refused(why_not)
         await self._write(watch)
+        self._found_alone(watch)
         if self._is_read(watch):
             read_at = self._clock.monotonic()
             self._judge(watch, await watch.mounted.beats.read_all(), read_at)
         else:
             watch.seen = {}
 
+    async def _may_begin(self, watch: _Watch) -> bool:
+        try:
+            is_alone = await self._looks_alone(watch)
+        except (StorageError, Unreachable):
+            if self.is_known():
+                return True
+            raise
+        if is_alone:
+            self._found_alone(watch)
+        else:
+            watch.is_alone = False
+        return is_alone
+
     async def _looks_alone(self, watch: _Watch) -> bool:
-        """The first beat of this boot may be written: nobody else writes any under this host's name. False: that
-        is not known yet."""
-        began_at = self._clock.monotonic()
+        """Nobody else writes beats under this host's name: the first of this boot may be written. False: that is
+        not known yet."""
+        began_at, mount = self._clock.monotonic(), watch.mounted
         # twice, since one that is being written may look torn
-        found = await self._own_beat(watch) or await self._own_beat(watch)
+        found = await mount.beats.read(self._host) or await mount.beats.read(self._host)
         last, ended_at = watch.namesake, self._clock.monotonic()
-        if found is not None and found.boot_id == self._boot_id:
-            return True
-        if last is None:
-            if found is not None:
-                watch.namesake = Namesake((found.boot_id, found.counter), ended_at, began_at)
-            return found is None
         mark = TORN if found is None else (found.boot_id, found.counter)
-        watch.namesake = last.observe(mark, began_at, ended_at)
+        if (found is None and last is None) or mark[0] == self._boot_id:
+            return True
+        watch.namesake = last.observe(mark, began_at, ended_at) if last else first_seen(mark, began_at, ended_at)
         if watch.namesake.lives():
-            self.on_namesake(watch.mounted.datastore.name, mark[0])
+            self.on_namesake(mount.datastore.name, mark[0])
             raise Refused(f"another machine writes beats as {self._host} there")
         return watch.namesake.is_gone(self._interval_s())
 
-    async def _own_beat(self, watch: _Watch) -> Beat | None:
-        """What stands under this host's name. Raises `StorageError` where that cannot be read."""
-        found = (await watch.mounted.beats.read_all()).get(self._host)
-        if isinstance(found, str):
-            raise StorageError(found)
-        return found
+    def _found_alone(self, watch: _Watch) -> None:
+        if not watch.is_alone:
+            watch.is_alone = True
+            self.on_alone(watch.mounted.datastore.name)
 
     async def _write(self, watch: _Watch) -> None:
         started = self._clock.monotonic()
@@ -355,11 +367,9 @@ class BeatService:
         _follow_streak(watch, ended)
         _stands(watch, beat)
         watch.counter = counter
-        is_first, watch.last_good_at = watch.last_good_at is None, started
+        watch.last_good_at = started
         watch.took_s = ended - started
         self.on_good()
-        if is_first:
-            self.on_first(watch.mounted.datastore.name)
 
     def _promise(self, watch: _Watch, beat: Beat) -> None:
         """The guard knows of it before others can: this agent may end right after the write."""

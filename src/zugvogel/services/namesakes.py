@@ -2,9 +2,9 @@
 disks were copied with its configuration.
 
 The beats and leases under that name are the other one's. Taken for its own of an earlier boot, they would be
-released while the other one runs the vms. So this one stands down: it writes no beat, sends no heartbeat, answers
-no host, takes up no order, settles no lease and runs no etcd. QEMUs that it still has are ended: their leases are
-another machine's. It speaks only once it knows that it has no namesake.
+released while the other one runs the vms. So this one stands down: it writes no beat, sends no heartbeat, tells no
+host what it has, takes up no order, settles no lease and runs no etcd. QEMUs that it still has are frozen, and
+ended once their leases are not this boot's. It speaks only once it knows that it has no namesake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zugvogel.services.events import EventLog
 log = logging.getLogger(__name__)
 
 NEXT_STEP = "stop the agent here, delete its configuration and state, and join it anew under a name of its own"
-ONCE_GONE = "or, if the other one is gone for good, restart the agent here"
+RIGHTFUL = "if this is the rightful one, end the other one and restart the agent here"
 
 
 class Namesakes:
@@ -40,6 +40,8 @@ class Namesakes:
         self.patience_s: Callable[[], float] = lambda: 0.0
         """For so long this host stays silent where that cannot be read: a datastore that hangs must not silence it
         for ever."""
+        self.on_speak: Callable[[bool], None] = lambda does: None
+        """Told once when it begins to, and when it stands down for another one that beats."""
         self._asked_at: float | None = None
         self._is_heard = False
         self._seen: list[Host] = []
@@ -70,6 +72,8 @@ class Namesakes:
             now = self._clock.monotonic()
             self._asked_at = now if self._asked_at is None else self._asked_at
             self._is_heard = self.is_alone() or now - self._asked_at > self.patience_s()
+            if self._is_heard:
+                self.on_speak(True)
         return self._is_heard
 
     def require(self) -> None:
@@ -81,6 +85,9 @@ class Namesakes:
     def other_writes(self, datastore: str, boot_id: str) -> None:
         """Beats of that boot, which is none of this machine's, follow each other there under this one's name. It
         counts until this agent ends, also if they stop: the other one may only have lost its datastore."""
+        if self._writes:
+            return
+        self.on_speak(False)
         self._writes = (
             f"another machine writes beats as {self._host} on datastore {datastore} (boot {boot_id}), "
             f"and this one stands down"
@@ -96,7 +103,7 @@ class Namesakes:
         self._told = why
 
     def _next_step(self) -> str:
-        return f"{NEXT_STEP}, {ONCE_GONE}" if self._writes else NEXT_STEP
+        return f"{RIGHTFUL}, else {NEXT_STEP}" if self._writes else NEXT_STEP
 
     def _look(self, hosts: list[Host]) -> str:
         now = next((h for h in hosts if h.name == self._host), None)

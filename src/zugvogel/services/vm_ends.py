@@ -37,8 +37,8 @@ class VmEnds:
         self.clock = clock
         self.namesakes = Namesakes(me.host, "", list, clock)
         """Set by whoever puts the services together, who knows when this machine joined and what its beats see."""
-        self.has_beaten: Callable[[str], bool] = lambda datastore: True
-        """This boot has written a beat on that datastore: nobody else beats there under this host's name."""
+        self.is_alone_on: Callable[[str], bool] = lambda datastore: True
+        """Nobody else beats on that datastore under this host's name."""
 
     def refuse_other_boot(self, lease: Lease, datastore: str) -> None:
         """Raises where a lease of this host, held by another boot, may be another machine's."""
@@ -46,10 +46,11 @@ class VmEnds:
         if holder is None or holder.host != self.host or holder.boot_id == self.me.boot_id:
             return
         self.namesakes.refuse()
-        if not self.has_beaten(datastore):
+        if not self.is_alone_on(datastore):
             raise Unreachable(
-                f"the lease of {lease.vm} is of another boot of {self.host}, and whether that lives is not known "
-                f"until this one has written a beat on datastore {datastore}"
+                f"the lease of {lease.vm} is of another boot of {self.host}, and it is not known yet whether that "
+                f"one still beats on datastore {datastore}",
+                "try again in a few seconds",
             )
 
     async def release(
@@ -116,6 +117,9 @@ class VmEnds:
             except NotFound:
                 return None
             except ZugvogelError as error:
+                if self.namesakes.why():
+                    log.warning("%s: lease not released: %s", name, error)
+                    return None
                 log.warning("%s: lease not released yet: %s", name, error)
                 await self.clock.sleep(1.0)
 

@@ -28,13 +28,10 @@ class SimBoot:
     """A port `Boot`."""
 
     id: str
-    _has_beaten: bool = False
+    has_spoken: bool = False
 
-    def has_beaten(self) -> bool:
-        return self._has_beaten
-
-    def beaten(self) -> None:
-        self._has_beaten = True
+    def speaks(self, does: bool) -> None:
+        self.has_spoken = does
 
 
 class SimHost:

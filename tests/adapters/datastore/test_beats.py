@@ -104,3 +104,26 @@ async def test_beats_pass_the_caches_of_two_hosts(
     for counter in range(1, 20):
         await writer.beats.write(beat("host1", counter))
         assert await reader.beats.read_all() == {"host1": beat("host1", counter)}
+
+
+async def test_one_host_s_beat_is_read_alone(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    await store.beats.write(beat("host1", 1))
+    assert await store.beats.read("host1") == beat("host1", 1)
+    assert await store.beats.read("host2") is None
+    file = tmp_path / ".zugvogel/hosts/host1"
+    file.write_bytes(file.read_bytes().replace(b'"counter":1', b'"counter":2'))
+    assert await store.beats.read("host1") is None  # torn
+
+
+async def test_a_beat_that_cannot_be_read_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(tmp_path)
+
+    def broken(path: Path, size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(beats, "read_uncached", broken)
+    with pytest.raises(StorageError):
+        await store.beats.read("host1")

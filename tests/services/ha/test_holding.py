@@ -147,6 +147,23 @@ async def test_a_damaged_lease_holds_up_no_other_vm_of_its_datastore() -> None:
     await host.close()
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
+async def test_where_another_machine_has_this_name_vms_are_frozen_and_ended_once_their_lease_is_gone(
+    is_enabled: bool,
+) -> None:
+    host, _, machine = await running()
+    await host.set("das.enabled", is_enabled)
+    host.vms.ends.namesakes.other_writes("ds", "boot of another machine")
+    await host.seconds(8)
+    assert machine.done == ["freeze"]
+    assert ("vm.frozen", "web") in host.told
+    host.leases["ds"].link("web", None)
+    await host.seconds(8)
+    assert machine.done == ["freeze", "kill"]
+    assert host.vms.guests == {}
+    await host.close()
+
+
 async def test_without_high_availability_what_was_stopped_by_hand_stays_so() -> None:
     host, _, machine = await running()
     await host.set("das.enabled", False)

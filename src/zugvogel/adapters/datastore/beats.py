@@ -56,6 +56,13 @@ class FileBeats:
     def may_still_land(self) -> bool:
         return bool(self._under_way)
 
+    async def read(self, host: str) -> Beat | None:
+        def read() -> Beat | None:
+            layout.require_id(self._datastore)
+            return _beat(self._folder / layout.checked_host(host))
+
+        return await self._deadlines.run("reading its beat", read)
+
     async def read_all(self) -> dict[str, Beat | str]:
         return await self._deadlines.run("reading the beats", self._read_all)
 

@@ -16,6 +16,7 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmState
 from zugvogel.errors import ZugvogelError
+from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.ha.thawing import Step, Thawing, announce
@@ -52,6 +53,9 @@ class Holding:
     async def tick(self) -> None:
         now, is_armed = self._vms.clock.monotonic(), self._guarding.is_armed()
         self._follow_armed(is_armed, now)
+        if why := self._vms.ends.namesakes.why():
+            self._stand_down(why)
+            return
         for guest in self._vms.guests.values():
             is_told = guest.frozen_why == WHY
             if (is_armed or is_told) and guest.machine.is_frozen:
@@ -91,12 +95,33 @@ class Holding:
                 self._freeze_all_on(datastore, age_s)
 
     def _freeze_all_on(self, datastore: str, age_s: float) -> None:
-        running = dict(self._vms.unclaimed)
-        running |= {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
-        for name, (machine, its_datastore) in running.items():
+        for name, (machine, its_datastore) in self._running().items():
             if its_datastore == datastore and machine.is_alive and not machine.is_frozen:
                 log.warning("%s: frozen by the agent: no beat on %s for %.1f s", name, datastore, age_s)
                 machine.freeze()
+
+    def _stand_down(self, why: str) -> None:
+        """Another machine has this one's name, and may release leases that are held here. A vm whose lease is gone
+        is ended, so that its disks are free where it runs now."""
+        for name, (machine, _) in self._running().items():
+            if machine.is_alive and not machine.is_frozen:
+                log.error("%s: frozen by the agent: %s", name, why)
+                machine.freeze()
+        for guest in self._vms.guests.values():
+            if self._is_current(guest):
+                self._tell_frozen(guest)
+                self._begin(guest.name, partial(self._end_if_lost, guest))
+
+    async def _end_if_lost(self, guest: Guest) -> None:
+        store = self._vms.mounted(guest.datastore)
+        lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
+        if not lease_rules.holds(lease, self._vms.me):
+            await self._settle_lost(guest)
+
+    def _running(self) -> dict[str, tuple[Machine, str]]:
+        """name -> (machine, datastore), of what is no guest yet, too."""
+        running = dict(self._vms.unclaimed)
+        return running | {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
 
     def _is_current(self, guest: Guest) -> bool:
         """It is still the one in care, and nobody is ending it."""
