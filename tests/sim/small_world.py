@@ -29,8 +29,9 @@ def definition(name: str, memory_bytes: int = 1 << 28) -> VmDefinition:
     )  # fmt: skip
 
 
-def small_world(hosts: int = 3, vms: int = 2, *, begins: bool = False) -> World:
-    """Hosts h1.., vms v1.. on datastore ds. Without `begins` the hosts have power and no agent ever starts."""
+def small_world(hosts: int = 3, vms: int = 2, *, begins: bool = False, is_enabled: bool = True) -> World:
+    """Hosts h1.., vms v1.. on datastore ds. Without `begins` the hosts have power and no agent ever starts.
+    `is_enabled`: high availability is."""
     world = World(1)
     MADE.append(world)
     world.add_datastore("ds", "GFS2", lock_lease_s=0.0)
@@ -39,7 +40,7 @@ def small_world(hosts: int = 3, vms: int = 2, *, begins: bool = False) -> World:
     for number in range(1, vms + 1):
         world.add_vm(definition(f"v{number}"), "ds")
     if begins:
-        world.add_setting("das.enabled", True)
+        world.add_setting("das.enabled", is_enabled)
         world.begin()
     else:
         for host in world.hosts.values():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.sim.small_world import agent, does, mount, small_world
+from zugvogel.core import lease_rules
 from zugvogel.domain.datastore import Beat
 from zugvogel.domain.lease import Holder, Lease, LeaseState
 from zugvogel.domain.vm import VmRecord, VmState
@@ -116,6 +117,34 @@ def test_a_copy_that_stood_down_does_not_take_over_when_the_other_one_halts() ->
     assert _lease(world).holder == NEW
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_a_vm_that_it_still_has_does_not_run_beside_another(*, is_enabled: bool) -> None:
+    """h2 was cut off from everything, confirmed dead, and replaced; then all of it comes back."""
+    world = small_world(begins=True, is_enabled=is_enabled)
+    world.run_until(20.0)
+    _spawn(world, "h2", "vm.start", {"vm": "v1", "why": "a user starts it"})
+    world.run_until(30.0)
+    h2 = world.hosts["h2"]
+    assert [machine.host.name for machine in world.going("v1")] == ["h2"]
+    world.wires.cut(["h2"])
+    h2.set_storage(Fault.HANG, ["ds"])
+    world.run_until(60.0)
+    released = lease_rules.release_confirmed_dead(_lease(world), "v1", "h2", frozenset({"h2"}), why="confirmed")
+    if released is not None:
+        does(world, mount(world, "h1").leases.claim(released))
+    record = world.record_of("h2").model_copy(update={"joined_at": LATER})
+    world.registry.write("h1", "hosts/h2", record.model_dump_json().encode())
+    world.wires.heal(["h2"])
+    world.run_until(63.0)
+    h2.set_storage(Fault.NONE, ["ds"])
+    world.run_until(70.0)
+    assert not h2.machines
+    if not is_enabled:
+        _spawn(world, "h1", "vm.start", {"vm": "v1", "why": "a user starts it"})
+    world.run_until(130.0)
+    assert [machine.host.name for machine in world.going("v1")] in (["h1"], ["h3"])
+
+
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.HANG])
 def test_a_datastore_that_fails_for_a_while_lets_no_copy_speak(fault: Fault) -> None:
     world = _power_cycled(other_beats_s=14, look_s=14.0, fault=fault)
@@ -147,6 +176,11 @@ def test_a_restart_of_the_agent_is_heard_at_once() -> None:
     heard = agent(world, "h1").services.heartbeats.heard("h2")
     assert heard is not None
     assert heard.heartbeat.sequence == 1
+
+
+def _spawn(world: World, host: str, command: str, payload: dict[str, Any]) -> None:
+    there = agent(world, host)
+    there.domain.spawn(_call(there.services.world.handlers[command], payload))
 
 
 async def _call(handler: Handler, payload: dict[str, Any]) -> dict[str, Any]:
