@@ -22,22 +22,21 @@ TORN: Mark = ("", 0)
 
 class Namesake(NamedTuple):
     """What was read of a beat of another boot under this host's name. `since`: end of the first of `readings` that
-    showed `mark`; `seen_at`: begin of the last one. `moves`: how often there was another `beat`: the last that was
-    not torn."""
+    showed `mark`; `seen_at`: begin of the last one. `beat`: the last mark that was not torn; `moves`: how often it
+    was another one."""
 
     mark: Mark
     since: float
     seen_at: float
-    beat: Mark = TORN
+    beat: Mark
     readings: int = 1
     moves: int = 0
 
     def observe(self, mark: Mark, began_at: float, ended_at: float) -> Namesake:
         """After a good reading."""
         if mark != self.mark:
-            is_other = mark not in {TORN, self.beat} and self.beat != TORN
             beat = self.beat if mark == TORN else mark
-            return Namesake(mark, ended_at, began_at, beat, 1, self.moves + is_other)
+            return Namesake(mark, ended_at, began_at, beat, moves=self.moves + (beat != self.beat))
         return self._replace(seen_at=began_at, readings=self.readings + 1)
 
     def lives(self) -> bool:
@@ -51,4 +50,5 @@ class Namesake(NamedTuple):
 
 
 def first_seen(mark: Mark, began_at: float, ended_at: float) -> Namesake:
+    """`mark`: none that is torn."""
     return Namesake(mark, ended_at, began_at, mark)

@@ -191,7 +191,7 @@ class Adoption:
             self._unknown.discard(datastore)
             self.settle_leases(is_news=True)
 
-    def _refuse_other_boot(self, lease: Lease, datastore: str) -> None:
+    def _refuse_other_boot(self, lease: Lease | None, datastore: str) -> None:
         try:
             self._vms.ends.refuse_other_boot(lease, datastore)
         except Unreachable:
@@ -228,7 +228,6 @@ class Adoption:
         """The judge sees that this host holds a vm (its lease at `epoch`) and does not report it: a claim that
         came late to a datastore that hung, or an end that nobody saw. Answers with the epoch of the lease after it
         was settled. Refused while something of the vm is here."""
-        self._vms.ends.namesakes.refuse()
         name, epoch, judge = str(payload["vm"]), int(payload["epoch"]), str(payload.get("judge", ""))
         await self._vms.looked_at(name)
         with self._vms.being_started(name):  # nothing else begins with it meanwhile
@@ -253,8 +252,7 @@ class Adoption:
         """A vm that has no QEMU here though the lease, or the registry, says it runs here."""
         lease = await self._vms.mounted(record.datastore).leases.read(record.definition.name)
         why = f"its QEMU on {self._vms.host} is gone (host or QEMU ended while no agent watched)"
-        if lease is not None:
-            self._refuse_other_boot(lease, record.datastore)
+        self._refuse_other_boot(lease, record.datastore)
         if lease is None or self._vms.is_in_care(record.definition.name) or lease.state is LeaseState.RESUMING:
             return
         await self._settle_lease(record, lease, why, {})

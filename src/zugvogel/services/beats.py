@@ -29,6 +29,7 @@ LATE_INTERVALS = 3
 """A beat still under way after that many intervals, and after LATE_AFTER of T, makes the datastore unusable."""
 ASKED_S = 60.0
 """So long after somebody asked for them the others' beats are read on a host that judges nobody."""
+NO_BEAT = "no beat was written on it yet"
 
 
 class SeenBeat(NamedTuple):
@@ -156,12 +157,14 @@ class BeatService:
     def usable(self, datastore: str) -> tuple[bool, str]:
         """Whether this host's last beat there was written in time, and why not."""
         watch = self._watches.get(datastore)
-        if watch is None or watch.last_good_at is None:
-            if watch is not None and watch.namesake is not None and not watch.is_alone and not watch.failure:
-                return False, f"whether another machine writes beats as {self._host} is looked at"
-            return False, (watch.failure if watch else "") or "no beat was written on it yet"
+        if watch is None:
+            return False, NO_BEAT
         if watch.failure:
             return False, watch.failure
+        if watch.last_good_at is None:
+            is_looked_at = watch.namesake is not None and not watch.is_alone
+            told = f"whether another machine writes beats as {self._host} is looked at"
+            return False, told if is_looked_at else NO_BEAT
         if watch.round_since is not None:
             busy_s = self._clock.monotonic() - watch.round_since
             is_overdue = busy_s > LATE_INTERVALS * self._interval_s()

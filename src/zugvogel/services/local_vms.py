@@ -271,8 +271,7 @@ class LocalVms:
 
     async def _claim_start(self, store: MountedDatastore, name: str, judged_epoch: int | None) -> Lease:
         current = await store.leases.read(name)
-        if current is not None:
-            self.ends.refuse_other_boot(current, store.datastore.name)
+        self.ends.refuse_other_boot(current, store.datastore.name)
         claim = lease_rules.start(
             current,
             name,

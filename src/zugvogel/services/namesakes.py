@@ -78,9 +78,12 @@ class Namesakes:
 
     def require(self) -> None:
         """Raises Unreachable where what this machine says may be taken for the word of another one of its name."""
-        if not self.may_speak():
-            why = self.why() or f"{self._host} has just started, and looks whether another machine has its name"
-            raise Unreachable(why, self._next_step() if self.why() else "try again in a few seconds")
+        if self.may_speak():
+            return
+        if why := self.why():
+            raise Unreachable(why, self._next_step())
+        why = f"{self._host} has just started, and looks whether another machine has its name"
+        raise Unreachable(why, "try again in a few seconds")
 
     def other_writes(self, datastore: str, boot_id: str) -> None:
         """Beats of that boot, which is none of this machine's, follow each other there under this one's name. It

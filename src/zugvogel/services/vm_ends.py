@@ -40,10 +40,11 @@ class VmEnds:
         self.is_alone_on: Callable[[str], bool] = lambda datastore: True
         """Nobody else beats on that datastore under this host's name."""
 
-    def refuse_other_boot(self, lease: Lease, datastore: str) -> None:
+    def refuse_other_boot(self, lease: Lease | None, datastore: str) -> None:
         """Raises where a lease of this host, held by another boot, may be another machine's."""
-        holder = lease.holder
-        if holder is None or holder.host != self.host or holder.boot_id == self.me.boot_id:
+        if lease is None or lease.holder is None:
+            return
+        if lease.holder.host != self.host or lease.holder.boot_id == self.me.boot_id:
             return
         self.namesakes.refuse()
         if not self.is_alone_on(datastore):

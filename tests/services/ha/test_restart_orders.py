@@ -170,9 +170,7 @@ async def test_a_later_attempt_that_spawned_nothing_is_made_up_for_at_once(world
     assert note_of(world, "web").attempts == number
 
 
-async def test_an_attempt_whose_host_died_after_its_claim_counts_but_nothing_pauses(
-    world: World,
-) -> None:
+async def test_an_attempt_whose_host_died_after_its_claim_counts_but_nothing_pauses(world: World) -> None:
     world.nodes["h4"].gib = 64
     await world.add("web")
     world.nodes["h4"].cut_at = (1, "after")  # the claim is linked

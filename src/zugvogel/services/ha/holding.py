@@ -16,7 +16,6 @@ from zugvogel.domain.lease import Lease
 from zugvogel.domain.task import Severity
 from zugvogel.domain.vm import VmState
 from zugvogel.errors import ZugvogelError
-from zugvogel.ports.hypervisor import Machine
 from zugvogel.services.beats import BeatService
 from zugvogel.services.ha.guarding import Guarding
 from zugvogel.services.ha.thawing import Step, Thawing, announce
@@ -92,21 +91,21 @@ class Holding:
         for datastore in self._beats.names():
             age_s = self._beats.own_age_s(datastore)
             if age_s is not None and age_s >= limit_s:
-                self._freeze_all_on(datastore, age_s)
+                self._freeze(f"no beat on {datastore} for {age_s:.1f} s", datastore)
 
-    def _freeze_all_on(self, datastore: str, age_s: float) -> None:
-        for name, (machine, its_datastore) in self._running().items():
-            if its_datastore == datastore and machine.is_alive and not machine.is_frozen:
-                log.warning("%s: frozen by the agent: no beat on %s for %.1f s", name, datastore, age_s)
+    def _freeze(self, why: str, datastore: str = "") -> None:
+        """All that runs here, or on `datastore` alone."""
+        running = dict(self._vms.unclaimed)
+        running |= {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
+        for name, (machine, its_datastore) in running.items():
+            if datastore in {"", its_datastore} and machine.is_alive and not machine.is_frozen:
+                log.warning("%s: frozen by the agent: %s", name, why)
                 machine.freeze()
 
     def _stand_down(self, why: str) -> None:
         """Another machine has this one's name, and may release leases that are held here. A vm whose lease is gone
         is ended, so that its disks are free where it runs now."""
-        for name, (machine, _) in self._running().items():
-            if machine.is_alive and not machine.is_frozen:
-                log.error("%s: frozen by the agent: %s", name, why)
-                machine.freeze()
+        self._freeze(why)
         for guest in self._vms.guests.values():
             if self._is_current(guest):
                 self._tell_frozen(guest)
@@ -117,11 +116,6 @@ class Holding:
         lease = await read_own(store, guest.name, guest.epoch, guest.definition.uuid)
         if not lease_rules.holds(lease, self._vms.me):
             await self._settle_lost(guest)
-
-    def _running(self) -> dict[str, tuple[Machine, str]]:
-        """name -> (machine, datastore), of what is no guest yet, too."""
-        running = dict(self._vms.unclaimed)
-        return running | {g.name: (g.machine, g.datastore) for g in self._vms.guests.values()}
 
     def _is_current(self, guest: Guest) -> bool:
         """It is still the one in care, and nobody is ending it."""

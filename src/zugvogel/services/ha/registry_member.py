@@ -74,7 +74,7 @@ class RegistryMember:
         call: Callable[[Host, str, dict[str, Any]], Awaitable[dict[str, Any]]],
         datastores: Callable[[], list[Datastore] | None],
         ensure_keys: Callable[[], Awaitable[bool]],
-        stands_down: Callable[[], str] = lambda: "",
+        stands_down: Callable[[], str],
     ) -> None:
         self._name = name
         self._clock = clock

@@ -299,7 +299,7 @@ class RestartOrders:
         if status is None or status.verdict not in {Verdict.LIVE, Verdict.MAINTENANCE}:
             verdict = status.verdict if status is not None else "no host of the cluster any more"
             why = f"{known.host}, which was told to start it, is {verdict}"
-            await self._failed(store, known, why, is_host_gone=True)
+            await self._failed(store, known, why)
             return
         answer = await self._answer(store, known)
         if answer is not None and answer.why:
@@ -358,12 +358,10 @@ class RestartOrders:
         history = self._history(known.order.vm)
         history.refusals[known.host] = (why, self._clock.monotonic() + REFUSED_S * max(1, history.unanswered))
 
-    async def _failed(
-        self, store: MountedDatastore, known: UnderWay, why: str, *, refusal: str = "", is_host_gone: bool = False
-    ) -> None:
-        """`refusal`: why the host is passed over for a while. Where nobody claimed the lease no QEMU was spawned,
-        so that no attempt is used up, and the next order is given at once; at once too where the host is gone,
-        since a pause would mend nothing."""
+    async def _failed(self, store: MountedDatastore, known: UnderWay, why: str, *, refusal: str = "") -> None:
+        """`refusal`: why the host is passed over for a while; empty: it is gone. Where nobody claimed the lease no
+        QEMU was spawned, so that no attempt is used up, and the next order is given at once; at once too where the
+        host is gone, since a pause would mend nothing."""
         order = known.order
         lease = await store.leases.read(order.vm)
         if refusal:
@@ -374,7 +372,7 @@ class RestartOrders:
             await self._note(store, order, attempts=order.attempt - 1, why=why)
             await self._end(store, known)
             return
-        if is_host_gone:
+        if not refusal:
             self._history(order.vm).ordered_at = float("-inf")
         await self._note(store, order, attempts=order.attempt, why=why)
         await self._end(store, known)

@@ -41,8 +41,7 @@ class Deletion:
 
     async def _hold_to_delete(self, store: MountedDatastore, name: str) -> Lease:
         lease = await store.leases.read(name)
-        if lease is not None:
-            self._w.vms.ends.refuse_other_boot(lease, store.datastore.name)
+        self._w.vms.ends.refuse_other_boot(lease, store.datastore.name)
         why = f"being deleted by {self._w.me}"
         claim = lease_rules.start(lease, name, self._w.vms.me, has_qemu=False, why=why, at=self._w.clock.now_iso())
         return await store.leases.claim(claim)
